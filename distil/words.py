@@ -1,0 +1,78 @@
+"""The one word tokenization of teacher, augmenter and student, and the part-of-speech taggers.
+
+Every sentence is cut into lower-case Treebank words (`do n't`), because GLUE's SST-2 comes that way and GloVe was counted that
+way. The student reads the words; the teacher reads the same words joined by spaces, with `n't` put back to its verb.
+"""
+
+import json
+import pickle
+from collections.abc import Callable, Sequence
+
+from nltk.tag import DefaultTagger, UnigramTagger
+from nltk.tag.perceptron import PerceptronTagger
+from nltk.tokenize import NLTKWordTokenizer
+
+from distil import packages, paths
+
+MASK = "[MASK]"  # what the masking rule writes: the teacher's mask token, the student's unknown word
+Tagger = Callable[[Sequence[str]], list[str]]
+
+_TREEBANK = NLTKWordTokenizer()
+_QUOTES = {"``": '"', "''": '"'}
+
+
+def tokenize(text: str) -> list[str]:
+    """Lower-case words of a sentence: ``"I don't."`` -> ``["i", "do", "n't", "."]``."""
+    return [_QUOTES.get(word, word) for word in _TREEBANK.tokenize(text.lower())]
+
+
+def to_text(words: Sequence[str], mask_token: str = MASK) -> str:
+    """The words as the teacher reads them: joined by spaces, ``do n't`` as ``don't``, masks as its own mask token."""
+    text = " ".join(mask_token if word == MASK else word for word in words)
+    return text.replace(" n't", "n't")
+
+
+class _SetOnlyUnpickler(pickle.Unpickler):
+    """Reads the tagger's pickle, whose one global is ``set``, and refuses any other."""
+
+    def find_class(self, module: str, name: str) -> type:
+        if (module, name) in {("__builtin__", "set"), ("builtins", "set")}:
+            return set
+        raise pickle.UnpicklingError(f"refused: the pickle asks for {module}.{name}, and only 'set' is allowed")
+
+
+def _perceptron_from_package() -> PerceptronTagger:
+    """NLTK's own averaged perceptron tagger, with the weights of Honnibal's model that a package carries."""
+    path = paths.ARTIFACTS / "models" / "averaged_perceptron_tagger.json"
+    if not path.exists():
+        with packages.open_member(packages.TAGGER, "textblob_aptagger/trontagger-0.1.0.pickle") as stream:
+            weights, tagdict, classes = _SetOnlyUnpickler(stream).load()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps([weights, tagdict, sorted(classes)]), encoding="utf-8")
+        part.replace(path)
+    tagger = PerceptronTagger(load=False)
+    tagger.decode_json_params(json.loads(path.read_text(encoding="utf-8")))
+    return tagger
+
+
+def load_tagger(name: str) -> Tagger:
+    """A function from words to Penn Treebank tags, one a word.
+
+    Args:
+        name: ``toy`` (a small lexicon for the toy set), ``packages`` (NLTK's averaged perceptron tagger, weights from a
+            package) or ``nltk`` (the same tagger, weights by ``nltk.download``).
+    """
+    if name == "toy":
+        lexicon = json.loads((paths.TOY / "tags.json").read_text(encoding="utf-8"))
+        tagger = UnigramTagger(model=lexicon, backoff=DefaultTagger("NN"))
+    elif name == "packages":
+        tagger = _perceptron_from_package()
+    elif name == "nltk":
+        import nltk
+
+        nltk.download("averaged_perceptron_tagger_eng", quiet=True)
+        tagger = PerceptronTagger()
+    else:
+        raise ValueError(f"tagger must be 'toy', 'packages' or 'nltk', got {name!r}")
+    return lambda words: [tag for _, tag in tagger.tag(list(words))]
