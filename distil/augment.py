@@ -1,0 +1,136 @@
+"""The transfer set (paper section 3.3): masking, POS-guided word replacement, n-gram sampling, and the generator over a data set.
+
+Where the text is silent: an n-gram longer than the sentence keeps the whole sentence; the replacement is drawn from the tokens
+(not the types) of the training text, so a word may be replaced by itself; for pairs, ``n_iter`` samples in all cycle through
+'first', 'second', 'both'. The authors' code differs: its n-gram rule is off by default, never draws the last window, and stops
+drawing for short sentences.
+"""
+
+import hashlib
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from distil.words import MASK
+
+MAX_NGRAM = 5
+REAL, SYNTHETIC = 0, 1
+
+
+class Rng(Protocol):
+    """Anything with ``random()`` in [0, 1): ``random.Random`` and numpy's ``Generator`` both do."""
+
+    def random(self) -> float:
+        """A uniform draw in [0, 1)."""
+
+
+def augment(
+    tokens: Sequence[str],
+    tags: Sequence[str],
+    unigrams_by_tag: Mapping[str, Sequence[str]],
+    *,
+    p_mask: float,
+    p_pos: float,
+    p_ng: float,
+    rng: Rng,
+) -> list[str]:
+    """One synthetic sentence.
+
+    Args:
+        tokens: words of the sentence; ``tags``: their part-of-speech tags, one each.
+        unigrams_by_tag: every token of the training text, listed under its tag, repeats included: a uniform draw from a list
+            is then a draw from the unigram distribution renormalised over the tag.
+        p_mask, p_pos: one uniform draw X a word: X < p_mask masks it, p_mask <= X < p_mask + p_pos replaces it.
+        p_ng: probability that only a random n-gram of the result is kept, n uniform on 1..5, every window equally likely.
+        rng: all randomness comes from ``rng.random()``.
+    """
+    words = []
+    for token, tag in zip(tokens, tags, strict=True):
+        draw = rng.random()
+        if draw < p_mask:
+            words.append(MASK)
+        elif draw < p_mask + p_pos and tag in unigrams_by_tag:
+            same_tag = unigrams_by_tag[tag]
+            words.append(same_tag[int(rng.random() * len(same_tag))])
+        else:
+            words.append(token)
+    if rng.random() < p_ng:
+        n = min(1 + int(rng.random() * MAX_NGRAM), len(words))
+        start = int(rng.random() * (len(words) - n + 1))
+        words = words[start : start + n]
+    return words
+
+
+def unigrams(tokens: Iterable[Sequence[str]], tags: Iterable[Sequence[str]]) -> dict[str, list[str]]:
+    """The tokens of a text, listed under their tags with repeats: what ``augment`` draws replacements from."""
+    by_tag: dict[str, list[str]] = {}
+    for words, word_tags in zip(tokens, tags, strict=True):
+        for word, tag in zip(words, word_tags, strict=True):
+            by_tag.setdefault(tag, []).append(word)
+    return by_tag
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One example of the transfer set: the row it came from, real or synthetic, and its one or two sentences as words."""
+
+    idx: int
+    kind: int
+    sentences: tuple[tuple[str, ...], ...]
+
+
+def transfer_set(
+    sentences: Sequence[Sequence[Sequence[str]]],
+    tags: Sequence[Sequence[Sequence[str]]],
+    *,
+    n_iter: int,
+    p_mask: float,
+    p_pos: float,
+    p_ng: float,
+    seed: int,
+) -> Iterator[Sample]:
+    """The real examples and ``n_iter`` draws from each, duplicates dropped across the whole set.
+
+    Args:
+        sentences: one sequence of examples per sentence column (one, or two for pairs), each example a list of words.
+        tags: the same shape, with tags.
+        seed: each example draws from its own generator, seeded by (seed, row), so the result does not depend on the order
+            or the number of workers.
+    """
+    both = [example for column in sentences for example in column]
+    by_tag = unigrams(both, [example for column in tags for example in column])
+    seen: set[bytes] = set()
+    examples = list(zip(*sentences, strict=True))
+    for idx, example in enumerate(examples):
+        sample = Sample(idx, REAL, tuple(tuple(words) for words in example))
+        if _is_new(sample, seen):
+            yield sample
+    for idx, (example, example_tags) in enumerate(zip(examples, zip(*tags, strict=True), strict=True)):
+        rng = random.Random(f"{seed}/{idx}")
+        for iteration in range(n_iter):
+            changed = _changed_columns(len(example), iteration)
+            drawn = tuple(
+                tuple(augment(words, word_tags, by_tag, p_mask=p_mask, p_pos=p_pos, p_ng=p_ng, rng=rng))
+                if column in changed
+                else tuple(words)
+                for column, (words, word_tags) in enumerate(zip(example, example_tags, strict=True))
+            )
+            sample = Sample(idx, SYNTHETIC, drawn)
+            if _is_new(sample, seen):
+                yield sample
+
+
+def _changed_columns(columns: int, iteration: int) -> tuple[int, ...]:
+    """A single sentence is always changed; pairs cycle: first only, second only, both."""
+    return (0,) if columns == 1 else ((0,), (1,), (0, 1))[iteration % 3]
+
+
+def _is_new(sample: Sample, seen: set[bytes]) -> bool:
+    """Remembers 16 bytes a sample, not the sample: MNLI at the paper's scale is four million pairs."""
+    text = "\t".join(" ".join(words) for words in sample.sentences)
+    key = hashlib.blake2b(text.encode(), digest_size=16).digest()
+    if key in seen:
+        return False
+    seen.add(key)
+    return True

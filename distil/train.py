@@ -1,0 +1,162 @@
+"""The objective (paper section 3.2) and the one training loop of every student, baseline or distilled."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from distil import metrics
+from distil.batching import Examples, bucketed_batches, device, token_budget_batches
+from distil.config import StudentConfig
+from distil.student import BiLSTMStudent
+
+PREDICT_TOKENS = 8192
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint belongs to another run; the message says what to do."""
+
+
+def distillation_loss(
+    student_logits: Tensor, teacher_logits: Tensor | None, targets: Tensor | None, alpha: float
+) -> Tensor:
+    """alpha * CE(student, targets) + (1 - alpha) * MSE(student logits, teacher logits); both are minimised.
+
+    A much-read summary prints a minus before the distillation term; that sign belongs to the cross-entropy alone.
+
+    Args:
+        student_logits, teacher_logits: [B, labels]; the teacher's may be None when alpha is 1.
+        targets: [B], gold labels or, for synthetic examples, the teacher's argmax; may be None when alpha is 0.
+
+    Raises:
+        ValueError: a term has weight but no input.
+    """
+    if (alpha > 0 and targets is None) or (alpha < 1 and teacher_logits is None):
+        raise ValueError(f"alpha = {alpha} needs {'targets' if targets is None else 'teacher logits'}, got None")
+    loss = student_logits.new_zeros(())
+    if alpha > 0:
+        loss = loss + alpha * F.cross_entropy(student_logits, targets)
+    if alpha < 1:
+        loss = loss + (1 - alpha) * F.mse_loss(student_logits, teacher_logits)
+    return loss
+
+
+def predict(student: BiLSTMStudent, examples: Examples) -> np.ndarray:
+    """The student's logits, float32 [N, labels], in the order of the examples."""
+    where = device()
+    student.eval().to(where)
+    logits = np.empty((len(examples), student.output.out_features), np.float32)
+    with torch.inference_mode():
+        for rows in token_budget_batches(examples.lengths, PREDICT_TOKENS):
+            logits[rows] = student(*examples.inputs(rows, where)).cpu().numpy()
+    return logits
+
+
+def train_student(
+    student: BiLSTMStudent, train: Examples, dev: Examples, config: StudentConfig, *, seed: int, checkpoint: Path
+) -> list[dict[str, float]]:
+    """Train with AdaDelta and leave the student at the epoch that was best on dev.
+
+    After every epoch a checkpoint is written; a run that was stopped goes on from it. The order of the batches and the
+    dropout depend on (seed, epoch) alone, so a resumed run takes the same steps.
+
+    Returns:
+        One entry an epoch: mean training loss, dev accuracy.
+
+    Raises:
+        CheckpointError: ``checkpoint`` was written by another config, seed or data.
+    """
+    where = device()
+    student.to(where)
+    trainable = [parameter for parameter in student.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adadelta(trainable, lr=config.lr, rho=config.rho)
+    identity = _identity(train, config, seed)
+    state = _load_checkpoint(checkpoint, identity, student, optimizer)
+    history, best = state["history"], state["best"]
+    steps = -(-len(train) // config.batch_size)
+    bar = tqdm(total=config.epochs * steps, initial=len(history) * steps, desc="student", unit="batch", mininterval=2)
+    for epoch in range(len(history), config.epochs):
+        loss = _epoch(student, train, optimizer, config, seed=seed, epoch=epoch, tick=bar.update)
+        accuracy = metrics.evaluate(predict(student, dev), dev.targets)["accuracy"]
+        if not history or accuracy > max(entry["dev_accuracy"] for entry in history):
+            best = {name: tensor.detach().cpu().clone() for name, tensor in student.state_dict().items()}
+        history.append({"loss": round(loss, 5), "dev_accuracy": accuracy})
+        bar.set_postfix(epoch=epoch + 1, loss=f"{loss:.4f}", dev=f"{accuracy:.4f}")
+        _save_checkpoint(checkpoint, identity, student, optimizer, history, best)
+    bar.close()
+    student.load_state_dict(best)
+    return history
+
+
+def _identity(train: Examples, config: StudentConfig, seed: int) -> str:
+    """What a checkpoint must agree with to be resumed: the config, the seed and the training examples."""
+    sha = hashlib.sha256(train.targets.astype(np.int64).tobytes())
+    for array in [column.flat for column in train.columns] + [train.teacher_logits]:
+        sha.update(b"none" if array is None else array.tobytes())
+    return json.dumps([repr(config), seed, sha.hexdigest()])
+
+
+def _epoch(
+    student: nn.Module,
+    train: Examples,
+    optimizer: torch.optim.Optimizer,
+    config: StudentConfig,
+    *,
+    seed: int,
+    epoch: int,
+    tick: Callable[[int], object],
+) -> float:
+    where = device()
+    student.train()
+    torch.manual_seed(1000 * seed + epoch)
+    targets = torch.from_numpy(train.targets.astype(np.int64))
+    logits = None if train.teacher_logits is None else torch.from_numpy(train.teacher_logits)
+    total = 0.0
+    for rows in bucketed_batches(train.lengths, config.batch_size, rng=np.random.default_rng([seed, epoch])):
+        optimizer.zero_grad()
+        loss = distillation_loss(
+            student(*train.inputs(rows, where)),
+            None if logits is None else logits[rows].to(where),
+            targets[rows].to(where),
+            config.alpha,
+        )
+        loss.backward()
+        optimizer.step()
+        total += loss.item() * len(rows)
+        tick(1)
+    return total / len(train)
+
+
+def _save_checkpoint(
+    path: Path,
+    identity: str,
+    student: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    history: list[dict[str, float]],
+    best: dict[str, Tensor],
+) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    state = {"identity": identity, "student": student.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save(state | {"history": history, "best": best}, part)
+    part.replace(path)
+
+
+def _load_checkpoint(path: Path, identity: str, student: nn.Module, optimizer: torch.optim.Optimizer) -> dict:
+    if not path.exists():
+        return {"history": [], "best": {}}
+    state = torch.load(path, weights_only=True, map_location=device())
+    if state["identity"] != identity:
+        raise CheckpointError(
+            f"{path.name} in {path.parent.name} was written by another config, seed or data; it would not be this run. "
+            "Delete it to start anew, or restore the config it was written with."
+        )
+    student.load_state_dict(state["student"])
+    optimizer.load_state_dict(state["optimizer"])
+    return {"history": state["history"], "best": state["best"]}
