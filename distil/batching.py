@@ -17,6 +17,13 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def device_name() -> str:
+    """The device in words, for records: a GPU's name, or the number of CPU threads."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
 @dataclass(frozen=True)
 class Column:
     """N sentences of word ids end to end: sentence i is ``flat[offsets[i]:offsets[i + 1]]``."""

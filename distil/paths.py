@@ -20,6 +20,18 @@ def artifact(profile: str, task: str, name: str) -> Path:
     return ARTIFACTS / profile / task / name
 
 
+def data_record(profile: str, task: str) -> Path:
+    """Path of the record of one prepared data set."""
+    return RESULTS / "data" / profile / f"{task}.json"
+
+
+def figure(profile: str, name: str) -> Path:
+    """Path of one figure of a profile; its folder is made."""
+    path = RESULTS / "figures" / profile / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def run_record(profile: str, task: str, role: str, seed: int, arm: str = "") -> Path:
     """Path of the record of one run; an ablation's run (``arm``) is kept apart from the runs of the main table."""
     if arm:

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
@@ -15,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from distil import paths
+from distil import metrics, paths
 from distil.config import Config
+from distil.tasks import TASKS
 
 KEYS = (
     "profile",
@@ -69,6 +71,46 @@ def config_of(config: Config) -> dict[str, Any]:
     return {
         key: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
         for key, value in values.items()
+    }
+
+
+def run(
+    *,
+    profile: str,
+    task: str,
+    role: str,
+    seed: int,
+    config: Config,
+    predictions: Predictions,
+    n_params: Mapping[str, int],
+    started: float,
+    device: str,
+    inputs: Mapping[str, str],
+    **extra: Any,
+) -> dict[str, Any]:
+    """The record of one run, its metrics computed from its predictions (split -> logits, labels).
+
+    Args:
+        n_params: ``total`` and ``non_embedding``; ``started``: ``time.time()`` at the start of the run.
+        inputs: name -> sha256; the digests of the prepared data are added.
+        extra: further keys, such as ``history`` or ``arm``.
+    """
+    data = read(paths.data_record(profile, task))
+    return {
+        "profile": profile,
+        "task": task,
+        "dataset": data["dataset"],
+        "role": role,
+        "seed": seed,
+        "config": config_of(config),
+        "metrics": {split: metrics.evaluate(*pair, f1=TASKS[task].f1) for split, pair in predictions.items()},
+        "n_params": dict(n_params),
+        "seconds": round(time.time() - started, 1),
+        "device": device,
+        **provenance(),
+        "inputs": {f"data/{split}": sha for split, sha in data["digests"].items()} | dict(inputs),
+        "rows": data["rows"],
+        **extra,
     }
 
 

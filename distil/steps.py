@@ -5,23 +5,21 @@ failure it is kept under ``artifacts/<profile>/failed`` and the message says whi
 """
 
 import argparse
-import ast
 import errno
 import os
-import re
 import shutil
 import sys
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import nbformat
-import papermill
 from nbformat import NotebookNode
 
 from distil import config, paths
 from distil.config import ConfigError
+from distil.execution import DISK_FULL, ExecutionError, execute, keep_failed, keep_outputs, scrub, to_inject
 from distil.tasks import TASKS
 
 # Notebook -> its config section and the parameters that say which run it is.
@@ -38,7 +36,6 @@ SHOWN = ("06_results", "07_ablation")  # they keep the outputs of this profile i
 SHOWN_PROFILE = "offline"
 ROLE = {"02_teacher": "teacher", "03_transfer_set": "transfer-set"}
 NEEDED_BYTES = 2 * 10**9
-DISK_FULL = "No space left on the disk of {}: free 2 GB or more and run the same command again; finished steps are kept."
 
 
 class StepError(RuntimeError):
@@ -66,14 +63,14 @@ class Step:
     @property
     def title(self) -> str:
         """The step in words, for the terminal."""
-        role = self.arm or self.role
-        return f"{self.notebook}  {self.profile}{self.task and '/'}{self.task}  {role and role + ' '}seed {self.seed}"
+        what = [self.arm or self.role, f"seed {self.seed}" if "seed" in NOTEBOOKS[self.notebook][1] else ""]
+        return f"{self.notebook}  {self.profile}{self.task and '/'}{self.task}  {' '.join(filter(None, what))}".rstrip()
 
     @property
     def record(self) -> Path | None:
         """The record that the notebook must have written when it ends; the report pages write none."""
         if self.notebook == "01_data":
-            return paths.RESULTS / "data" / self.profile / f"{self.task}.json"
+            return paths.data_record(self.profile, self.task)
         if self.notebook == "05_speed":
             return paths.RESULTS / "speed" / f"{self.profile}.json"
         role = ROLE.get(self.notebook, self.role)
@@ -124,94 +121,74 @@ def run(step: Step) -> Path:
     Raises:
         ConfigError: a parameter is wrong, or the notebook does not declare it.
         StepError: the notebook failed or wrote no record.
+        OSError: the disk is full, or nearly so.
     """
     source = paths.NOTEBOOKS / f"{step.notebook}.ipynb"
-    values = _to_inject(source, parameters(step))
+    values = to_inject(source, parameters(step))
     part = paths.ARTIFACTS / step.profile / "executed" / f"{step.task or 'all'}-{step.name}.part.ipynb"
     part.parent.mkdir(parents=True, exist_ok=True)
     if (free := shutil.disk_usage(part.parent).free) < NEEDED_BYTES:
-        raise StepError(f"only {free / 1e9:.1f} GB free. " + DISK_FULL.format(paths.ARTIFACTS))
+        raise OSError(errno.ENOSPC, f"only {free / 1e9:.1f} GB free, wanted {NEEDED_BYTES / 1e9:.0f}")
     started = time.time()
     try:
-        executed = _execute(source, part, values)
-    except papermill.PapermillExecutionError as error:
-        raise _failure(step, source, part, f"{error.ename}: {error.evalue}") from error
-    except RuntimeError as error:  # the kernel died: nbclient says so, and nothing else does
-        raise _failure(step, source, part, f"{error} (out of memory?)") from error
-    if any(output.output_type == "error" for cell in executed.cells for output in cell.get("outputs", [])):
-        raise _failure(step, source, part, "a cell stopped the notebook with sys.exit()")
-    if step.record and not (step.record.exists() and step.record.stat().st_mtime >= started - 1):
-        raise _failure(step, source, part, f"every cell ran, but no record was written to {step.record}")
-    return _publish(step, source, part, scrub(executed))
+        executed = execute(source, part, values)
+        if step.record and not (step.record.exists() and step.record.stat().st_mtime >= started - 1):
+            raise ExecutionError(f"every cell ran, but no record was written to {step.record}")
+    except ExecutionError as error:
+        kept = part.parents[1] / "failed" / part.name.replace(".part", "")
+        raise StepError(f"{step.title} failed {keep_failed(source, part, kept, str(error))}") from None
+    part.unlink()
+    return _publish(step, source, scrub(executed))
 
 
-def _to_inject(source: Path, values: dict[str, Any]) -> dict[str, Any]:
-    """The parameters to inject: none if the notebook's own values are these; papermill only warns of unknown ones."""
-    declared = papermill.inspect_notebook(_escape(source))
-    if unknown := sorted(set(values) - set(declared)):
-        raise ConfigError(f"{source.name} does not declare {unknown} in its parameters cell; it has {sorted(declared)}")
-    defaults = {name: ast.literal_eval(str(declared[name]["default"])) for name in values}
-    return {} if repr(defaults) == repr(values) else values
-
-
-def _execute(source: Path, target: Path, values: dict[str, Any]) -> NotebookNode:
-    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # this environment's python3 kernel, not the user's own
-    return papermill.execute_notebook(
-        _escape(source),
-        _escape(target),
-        values,
-        kernel_name="python3",
-        progress_bar=False,
-        stdout_file=sys.stdout,
-        stderr_file=sys.stderr,
-        cwd=paths.ROOT,
-    )
-
-
-def _escape(path: Path) -> str:
-    """Papermill fills braces in a path as a template."""
-    return str(path).replace("{", "{{").replace("}", "}}")
-
-
-def _failure(step: Step, source: Path, part: Path, problem: str) -> StepError:
-    """Keep the copy where it can be read, and say where the notebook broke."""
-    kept = paths.ARTIFACTS / step.profile / "failed" / f"{step.task or 'all'}-{step.name}.ipynb"
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(part, kept)
-    hint = f"\n  {DISK_FULL.format(paths.ARTIFACTS)}" if "No space left" in problem else ""
-    return StepError(
-        f"{step.title} failed {_where(source, kept)}\n  {problem}{hint}\n  The copy with the traceback: {kept}"
-    )
-
-
-def _where(source: Path, copy: Path) -> str:
-    """The last cell that started: number in the source notebook, prompt and first line of code."""
-    code = [c for c in nbformat.read(copy, as_version=4).cells if c.cell_type == "code" and "papermill" in c.metadata]
-    last = next((cell for cell in reversed(code) if cell.metadata.papermill.get("start_time")), None)
-    if last is None:
-        return "before its first cell"
-    ids = [cell.id for cell in nbformat.read(source, as_version=4).cells]
-    number = f"cell {ids.index(last.id) + 1} of notebooks/{source.name}" if last.id in ids else "the injected parameters"
-    first_line = (last.source.splitlines() or [""])[0]
-    return f"in {number}, In [{last.execution_count or ' '}]: {first_line}"
-
-
-def _publish(step: Step, source: Path, part: Path, executed: NotebookNode) -> Path:
+def _publish(step: Step, source: Path, executed: NotebookNode) -> Path:
     target = paths.RESULTS / "executed" / step.profile / step.task / f"{step.name}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)
     if step.notebook in SHOWN and step.profile == SHOWN_PROFILE:
-        _keep_outputs(source, executed)
+        keep_outputs(source, executed)
+    part = target.with_suffix(".part")
     nbformat.write(executed, part)  # after the source notebook, so that Make sees the copy as the newer
     os.replace(part, target)
     return target
 
 
-def _keep_outputs(source: Path, executed: NotebookNode) -> None:
-    """Write the outputs into the source notebook, its cells and metadata as they are."""
-    notebook = nbformat.read(source, as_version=4)
-    by_id = {cell.id: cell for cell in executed.cells}
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = by_id[cell.id].outputs, by_id[cell.id].execution_count
-    if (text := nbformat.writes(notebook) + "\n") != source.read_text(encoding="utf-8"):
-        source.write_text(text, encoding="utf-8")
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status: 1 for a failed notebook, 2 for a wrong setting, 130 when interrupted."""
+    step = _parse(arguments)
+    started = time.monotonic()
+    print(f"== {step.title}", flush=True)
+    try:
+        copy = run(step)
+    except ConfigError as error:
+        return _complain(error, 2)
+    except StepError as error:
+        return _complain(error, 1)
+    except OSError as error:
+        return _complain(f"{error.strerror}. {DISK_FULL}" if error.errno == errno.ENOSPC else error, 1)
+    except KeyboardInterrupt:
+        return _complain("interrupted; run the same command again, finished steps are kept", 130)
+    print(f"   {time.monotonic() - started:.0f} s, {os.path.relpath(copy)}", flush=True)
+    return 0
+
+
+def _complain(problem: object, status: int) -> int:
+    print(f"error: {problem}", file=sys.stderr)
+    return status
+
+
+def _parse(arguments: list[str] | None) -> Step:
+    parser = argparse.ArgumentParser(prog="python -m distil.steps", description=__doc__.split("\n")[0].split(":")[0])
+    parser.add_argument("notebook", choices=NOTEBOOKS)
+    parser.add_argument("--profile", required=True)
+    parser.add_argument("--task", default="")
+    parser.add_argument("--role", default="", help=" or ".join(config.ROLES))
+    parser.add_argument("--arm", default="", help="an arm of ablation.yaml, a changed student-distilled")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--teacher-seed", type=int, default=0)
+    step = Step(**vars(parser.parse_args(arguments)))
+    task = step.task if "task" in NOTEBOOKS[step.notebook][1] else ""
+    return replace(step, task=task, role="student-distilled" if step.arm else step.role)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -61,6 +61,13 @@ def _tiny_bert(folder: Path, texts: Texts) -> Path:
     return folder
 
 
+def num_parameters(model: PreTrainedModel) -> dict[str, int]:
+    """Parameters of a model: ``total``, and ``non_embedding`` without word, position and type embeddings."""
+    total = sum(p.numel() for p in model.parameters())
+    embedding = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Embedding))
+    return {"total": total, "non_embedding": total - embedding}
+
+
 def load(folder: str | Path, num_labels: int, revision: str | None = None) -> tuple[PreTrainedModel, Tokenizer]:
     """A model with a classification layer of ``num_labels`` and its tokenizer; weights in fp32, no remote code."""
     tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision)
@@ -159,10 +166,11 @@ def _trainer(
         metric_for_best_model="accuracy",
         logging_strategy="no",
         report_to="none",
+        disable_tqdm=True,  # one bar of ours instead
         seed=seed,
         data_seed=seed,
     )
-    return transformers.Trainer(
+    trainer = transformers.Trainer(
         model=model,
         args=arguments,
         train_dataset=encode("train"),
@@ -171,6 +179,8 @@ def _trainer(
         compute_metrics=lambda result: metrics.evaluate(result.predictions, result.label_ids),
         callbacks=[_Progress()],
     )
+    trainer.remove_callback(transformers.PrinterCallback)
+    return trainer
 
 
 class _Progress(transformers.TrainerCallback):

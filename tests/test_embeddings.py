@@ -1,0 +1,79 @@
+"""Vocabulary and vectors: every format gives the same vectors; unknown words are drawn from U(-0.25, 0.25)."""
+
+import numpy as np
+import pytest
+
+from distil import embeddings
+from distil.embeddings import PAD, UNKNOWN, EmbeddingError, build_vocabulary, encode, load_vectors
+
+VECTORS = {"the": [0.1, -0.2, 0.3], "film": [1.0, 2.0, 3.0], "good": [-1.5, 0.5, 0.25]}
+
+
+def write_text(path):
+    path.write_text("".join(f"{w} {' '.join(map(str, v))}\n" for w, v in VECTORS.items()), encoding="utf-8")
+
+
+def write_text_with_header(path):
+    write_text(path)
+    path.write_text("3 3\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
+
+
+def write_binary(path):
+    body = b"".join(f"{w} ".encode() + np.array(v, np.float32).tobytes() + b"\n" for w, v in VECTORS.items())
+    path.write_bytes(b"3 3\n" + body)
+
+
+@pytest.mark.parametrize(
+    "write, name", [(write_text, "v.txt"), (write_text_with_header, "v.txt"), (write_binary, "v.bin")]
+)
+def test_known_words_get_their_vectors_from_every_format(tmp_path, write, name):
+    write(tmp_path / name)
+    vocabulary = build_vocabulary([["the", "film", "zzz"], ["the"]])
+    vectors, coverage = load_vectors(str(tmp_path / name), vocabulary, seed=0)
+    ids = vocabulary.ids
+    np.testing.assert_allclose(vectors[ids["the"]], VECTORS["the"], rtol=1e-6)
+    np.testing.assert_allclose(vectors[ids["film"]], VECTORS["film"], rtol=1e-6)
+    assert coverage == pytest.approx(2 / 3)
+    assert vectors[PAD].abs().sum() == 0
+    assert vectors[ids["zzz"]].abs().max() <= 0.25 and vectors[ids["zzz"]].abs().sum() > 0
+
+
+def test_unknown_words_are_uniform_and_seeded():
+    vocabulary = build_vocabulary([[f"w{i}" for i in range(2000)]])
+    vectors, coverage = load_vectors("random:10", vocabulary, seed=4)
+    values = vectors[2:].numpy()
+    assert coverage == 0 and np.abs(values).max() <= 0.25
+    np.testing.assert_allclose(np.quantile(values, [0.25, 0.5, 0.75]), [-0.125, 0, 0.125], atol=0.01)
+    assert np.array_equal(values, load_vectors("random:10", vocabulary, seed=4)[0][2:].numpy())
+    assert not np.array_equal(values, load_vectors("random:10", vocabulary, seed=5)[0][2:].numpy())
+
+
+def test_vocabulary_is_by_frequency_and_a_mask_is_unknown():
+    vocabulary = build_vocabulary([["b", "a", "b", "[MASK]"], ["c"]], extra=["a", "d"])
+    assert vocabulary.words == ("<pad>", "<unk>", "b", "a", "c", "d")
+    assert encode(["b", "[MASK]", "never"], vocabulary.ids) == [2, UNKNOWN, UNKNOWN]
+    assert encode([], vocabulary.ids) == [UNKNOWN]
+
+
+def test_frequent_words_are_the_first_of_the_file(tmp_path):
+    write_text(tmp_path / "v.txt")
+    assert embeddings.frequent_words(str(tmp_path / "v.txt"), 2) == ["the", "film"]
+    assert embeddings.frequent_words("random:5", 2) == []
+
+
+def test_errors_say_what_is_wrong(tmp_path):
+    vocabulary = build_vocabulary([["the"]])
+    with pytest.raises(EmbeddingError, match="no word vectors at"):
+        load_vectors(str(tmp_path / "none.txt"), vocabulary, seed=0)
+    with pytest.raises(EmbeddingError, match="random:<width>"):
+        load_vectors("random:wide", vocabulary, seed=0)
+    (tmp_path / "bad.txt").write_text("the 0.1 0.2\nfilm 0.1 oops\n")
+    with pytest.raises(EmbeddingError, match="line 2"):
+        load_vectors(str(tmp_path / "bad.txt"), vocabulary, seed=0)
+    write_binary(tmp_path / "cut.bin")
+    (tmp_path / "cut.bin").write_bytes((tmp_path / "cut.bin").read_bytes()[:-6])
+    with pytest.raises(EmbeddingError, match="ends early"):
+        load_vectors(str(tmp_path / "cut.bin"), vocabulary, seed=0)
+    write_text(tmp_path / "v.txt")
+    with pytest.raises(EmbeddingError, match="no word of the vocabulary"):
+        load_vectors(str(tmp_path / "v.txt"), build_vocabulary([["other"]]), seed=0)

@@ -1,0 +1,127 @@
+"""The doors of the project agree: pins in three files, and what the Makefile says of notebooks, modules and configs."""
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from distil import config, paths, steps
+from distil.tasks import TASKS
+
+MAKEFILE = (paths.ROOT / "Makefile").read_text(encoding="utf-8")
+USES = dict(re.findall(r"^USES_(\w+) := \$\(call module,(.*)\)$", MAKEFILE, flags=re.M))
+
+
+def pins(lines: list[str]) -> dict[str, str]:
+    """Canonical name -> specifier such as ``==1.0``."""
+    requirements = [Requirement(line) for line in lines if line.strip() and not line.startswith(("#", "-"))]
+    return {canonicalize_name(r.name): str(r.specifier) for r in requirements}
+
+
+def project_pins() -> dict[str, str]:
+    project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return pins(project["dependencies"] + project["optional-dependencies"]["dev"])
+
+
+def variable(name: str) -> list[str]:
+    return re.search(rf"^{name} := (.*)$", MAKEFILE, flags=re.M)[1].split()
+
+
+# --- versions ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_requirement_is_an_exact_pin():
+    assert all(re.fullmatch(r"==[\w.]+", pin) for pin in project_pins().values()), project_pins()
+
+
+def test_environment_yml_has_the_pins_of_pyproject():
+    environment = yaml.safe_load((paths.ROOT / "environment.yml").read_text(encoding="utf-8"))
+    *conda, pip = environment["dependencies"]
+    assert environment["name"] == "distil"
+    assert conda == ["python=3.11", "pip"]
+    assert pip["pip"][0] == "-c constraints.txt"
+    assert pins(pip["pip"]) == project_pins()
+
+
+def test_constraints_hold_the_pins_of_pyproject():
+    constraints = pins((paths.ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines())
+    assert {name: constraints.get(name) for name in project_pins()} == project_pins()
+
+
+# --- the Makefile's lists ---------------------------------------------------------------------------------------------
+
+
+def imported(source: str) -> set[str]:
+    """Names of our modules that a source imports, at its top or inside a function."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module == "distil":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("distil."):
+            found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("distil.")}
+    return found
+
+
+def closure(source: str) -> set[str]:
+    found, todo = set(), imported(source)
+    while todo:
+        name = todo.pop()
+        found.add(name)
+        todo |= imported((paths.ROOT / "distil" / f"{name}.py").read_text(encoding="utf-8")) - found
+    return found
+
+
+def notebook_source(path: Path) -> str:
+    return "\n".join(c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code")
+
+
+@pytest.mark.parametrize("notebook", steps.NOTEBOOKS)
+def test_a_notebook_runs_again_when_a_module_it_imports_changes(notebook):
+    wanted = closure(notebook_source(paths.NOTEBOOKS / f"{notebook}.ipynb"))
+    assert USES[notebook[:2]].split() == sorted(wanted), f"in the Makefile: {' '.join(sorted(wanted))}"
+
+
+def test_the_readme_table_is_made_again_when_the_report_changes():
+    wanted = closure("import distil.report")
+    assert USES["report"].split() == sorted(wanted), f"in the Makefile: {' '.join(sorted(wanted))}"
+
+
+def test_tasks_of_the_makefile():
+    assert variable("KNOWN_TASKS") == list(TASKS)
+
+
+@pytest.mark.parametrize("profile", config.profiles())
+def test_ablation_of_the_makefile(profile):
+    ablation = config.read_yaml(profile, "ablation")
+    assert set(ablation) == {"tasks", "seeds", "arms"}
+    assert variable("ABLATION_TASKS") == ablation["tasks"]
+    assert variable("ABLATION_SEEDS") == [str(seed) for seed in ablation["seeds"]]
+    assert variable("ARMS") == list(ablation["arms"])
+    for arm, values in ablation["arms"].items():
+        config.load(profile, "student", "sst2", "student-distilled", values)
+        assert values, f"{arm} changes nothing"
+
+
+# --- the configs ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("profile", config.profiles())
+@pytest.mark.parametrize("task", TASKS)
+def test_every_config_loads(profile, task):
+    for name in config.STEPS:
+        for role in config.ROLES if name == "student" else ("",):
+            config.load(profile, name, task, role)
+
+
+@pytest.mark.parametrize("path", sorted(paths.CONFIGS.glob("*/*.yaml")), ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_every_value_has_a_comment(path):
+    for line in path.read_text(encoding="utf-8").splitlines():
+        assert "#" in line or line.rstrip().endswith(":"), f"{line!r} says no unit or section of the paper"

@@ -1,0 +1,185 @@
+"""The graph: what runs in a fresh clone, what runs again, what is trusted. A stand-in Python writes each record at once."""
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from distil import paths
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+# Stands in for the environment's Python: writes the target of a step and logs the step.
+PYTHON = """#!/bin/sh
+echo "$@" >> log
+shift; module=$1; shift
+[ "$module" = distil.steps ] || exit 0
+notebook=$1; shift
+while [ $# -gt 0 ]; do
+  case $1 in
+    --profile) profile=$2;; --task) task=$2;; --role) role=$2;; --arm) arm=$2;; --seed) seed=$2;;
+  esac
+  shift 2
+done
+case $notebook in
+  01_data) f=results/data/$profile/$task.json;;
+  02_teacher) f=results/runs/$profile/$task/teacher-seed$seed.json;;
+  03_transfer_set) f=results/runs/$profile/$task/transfer-set-seed$seed.json;;
+  04_student) f=results/runs/$profile/$task/$role-seed$seed.json
+    [ -z "$arm" ] || f=results/ablation/$profile/$task/$arm-seed$seed.json;;
+  05_speed) f=results/speed/$profile.json;;
+  *) f=results/executed/$profile/$notebook.ipynb;;
+esac
+[ "$notebook" != "$BREAK" ] || exit 1
+mkdir -p $(dirname $f); echo x > $f
+"""
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A clone of the graph's own files, with an environment that counts as installed."""
+    home = tmp_path / "a clone"
+    for folder in ("configs", "notebooks", "distil"):
+        shutil.copytree(paths.ROOT / folder, home / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(paths.ROOT / name, home / name)
+    for name in ("notebooks/06_results.ipynb", "notebooks/07_ablation.ipynb", "results/paper.json"):
+        (home / name).parent.mkdir(exist_ok=True)
+        (home / name).touch()
+    python = home / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(PYTHON)
+    python.chmod(0o755)
+    (home / ".venv" / ".distil-installed").touch()
+    return home
+
+
+def make(home: Path, *arguments: str, status: int = 0, **environment: str) -> str:
+    hidden = {"CONDA_PREFIX", "DISTIL_ARTIFACTS", "DISTIL_RESULTS", "GLUE_DIR", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
+    inherited = {key: value for key, value in os.environ.items() if key not in hidden}
+    inherited = {key: value for key, value in inherited.items() if key not in {"PROFILE", "TASKS", "SEEDS", "VENV"}}
+    done = subprocess.run(
+        ["make", *arguments], cwd=home, env=inherited | environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def ran(home: Path) -> list[str]:
+    """The steps of the last run, as ``04_student sst2 student-baseline 0``."""
+    log = home / "log"
+    lines = log.read_text().splitlines() if log.exists() else []
+    log.unlink(missing_ok=True)
+    names = []
+    for line in lines:
+        words = dict(re.findall(r"--(task|role|arm|seed) (\S+)", line))
+        names.append(" ".join([line.split()[2], *words.values()]))
+    return names
+
+
+def touch_later(path: Path) -> None:
+    later = time.time() + 5
+    os.utime(path, (later, later))
+
+
+ONE_TASK = [
+    "01_data sst2",
+    "02_teacher sst2 0",
+    "03_transfer_set sst2 0",
+    "04_student sst2 student-baseline 0",
+    "04_student sst2 student-distilled 0",
+    "04_student sst2 real-only 0",
+    "04_student sst2 hard-labels 0",
+    "05_speed",
+    "06_results",
+    "07_ablation",
+    "readme",
+]
+
+
+def test_one_task_runs_in_order_and_only_once(clone):
+    make(clone, "reproduce", "TASKS=sst2")
+    assert ran(clone) == ONE_TASK
+    make(clone, "reproduce", "TASKS=sst2")
+    assert ran(clone) == []
+
+
+def test_only_what_depends_on_a_change_runs(clone):
+    make(clone, "reproduce", "TASKS=sst2")
+    ran(clone)
+    make(clone, "reproduce", "TASKS=sst2", "SEEDS=0 1")
+    assert ran(clone)[:2] == ["04_student sst2 student-baseline 1", "04_student sst2 student-distilled 1"]
+    touch_later(clone / "notebooks" / "06_results.ipynb")
+    make(clone, "reproduce", "TASKS=sst2", "SEEDS=0 1")
+    assert ran(clone) == ["06_results"]
+
+
+def test_a_student_without_a_teacher(clone):
+    make(clone, "results/runs/offline/qqp/student-baseline-seed0.json")
+    assert ran(clone) == ["01_data qqp", "04_student qqp student-baseline 0"]
+
+
+def test_no_ablation_and_no_speed_without_their_task(clone):
+    make(clone, "reproduce", "TASKS=mnli")
+    assert not any(re.search("05_speed|07_ablation|real-only", name) for name in ran(clone))
+
+
+def test_records_of_a_clone_are_made_again_or_trusted(clone):
+    make(clone, "reproduce", "TASKS=sst2")
+    ran(clone)
+    shutil.rmtree(clone / "artifacts")
+    assert "01_data" in make(clone, "-n", "reproduce", "TASKS=sst2")
+    make(clone, "trust")
+    make(clone, "reproduce", "TASKS=sst2")
+    assert ran(clone) == ["06_results", "07_ablation", "readme"]
+    shutil.rmtree(clone / "artifacts")
+    make(clone, "reproduce", "TASKS=sst2")
+    assert ran(clone) == ONE_TASK
+
+
+def test_a_failing_step_stops_the_build_and_deletes_no_record(clone):
+    make(clone, "reproduce", "TASKS=sst2")
+    ran(clone)
+    touch_later(clone / "configs" / "offline" / "teacher.yaml")
+    make(clone, "reproduce", "TASKS=sst2", status=2, BREAK="02_teacher")
+    assert ran(clone) == ["02_teacher sst2 0"]
+    assert (clone / "results/runs/offline/sst2/teacher-seed0.json").exists()
+
+
+def test_smoke_runs_every_task_of_its_own_profile(clone):
+    make(clone, "smoke")
+    steps = ran(clone)
+    assert [name.split()[1] for name in steps if name.startswith("01")] == ["sst2", "qqp", "mnli"]
+    assert "readme" not in steps
+    assert not (clone / "results/runs/offline").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("PROFILE=nope", "unknown PROFILE 'nope': known are glue offline paper smoke"),
+        ("TASKS=sst2 cola", "unknown TASKS 'sst2 cola': known are sst2 qqp mnli"),
+        ("TASKS=", "known are sst2 qqp mnli"),
+        ("SEEDS=", "SEEDS is empty"),
+    ],
+)
+def test_unknown_settings_say_what_is_known(clone, setting, message):
+    assert message in make(clone, "reproduce", setting, status=2)
+
+
+def test_help_is_the_default(clone):
+    text = make(clone)
+    assert all(
+        f"make {name} " in text for name in ("env", "reproduce", "smoke", "test", "lint", "lab", "trust", "clean")
+    )
+    assert not ran(clone)
+
+
+def test_no_suitable_python_is_said_plainly(clone):
+    shutil.rmtree(clone / ".venv")
+    text = make(clone, "env", "PYTHON=/nowhere/python", status=2)
+    assert "error: no Python 3.11 or 3.12 found" in text

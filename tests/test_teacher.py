@@ -1,0 +1,110 @@
+"""A tiny BERT: logits in order and independent of the batch, the mask stays whole, training saves and reloads, a run resumes."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+
+from distil import paths, teacher
+from distil.config import TeacherConfig
+from distil.tasks import QQP, SST2
+from distil.words import MASK, to_text
+
+CONFIG = TeacherConfig("tiny", [1.0e-3], 2, 16, 32, 0.1, 0.01, 1)
+
+
+@pytest.fixture(autouse=True)
+def own_artifacts(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ARTIFACTS", tmp_path)
+    monkeypatch.setattr(teacher, "bf16_is_faster", lambda device: False)
+
+
+def toy_splits(pair=False, n=64):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(2, size=n).tolist()
+    text = [
+        f"{'good' if y else 'bad'} {' '.join(rng.choice(['film', 'a', 'the'], rng.integers(1, 7)))}" for y in labels
+    ]
+    columns = {"sentence1": text} | ({"sentence2": text[::-1]} if pair else {})
+    features = Features({name: Value("string") for name in columns} | {"label": ClassLabel(names=["0", "1"])})
+    split = Dataset.from_dict(columns | {"label": labels}, features=features)
+    return DatasetDict({"train": split, "dev": split})
+
+
+def tiny(spec, splits):
+    texts = teacher.sentences(splits["train"], spec)
+    return *teacher.load(teacher.resolve_model("tiny", texts)[0], len(spec.labels)), texts
+
+
+@pytest.mark.parametrize("spec", [SST2, QQP], ids=lambda spec: spec.name)
+def test_logits_do_not_depend_on_batch_or_order(spec):
+    model, tokenizer, texts = tiny(spec, toy_splits(spec.pair))
+    wide = teacher.predict_logits(model, tokenizer, texts, token_budget=10_000, progress=False)
+    narrow = teacher.predict_logits(model, tokenizer, texts, token_budget=1, progress=False)
+    np.testing.assert_allclose(wide, narrow, atol=1e-5)
+    reversed_ = teacher.predict_logits(model, tokenizer, [t[::-1] for t in texts], token_budget=64, progress=False)
+    np.testing.assert_allclose(wide, reversed_[::-1], atol=1e-5)
+    assert np.abs(wide[0] - wide[1]).max() > 1e-4
+
+
+def test_the_second_sentence_of_a_pair_counts():
+    model, tokenizer, texts = tiny(QQP, toy_splits(pair=True))
+    same = teacher.predict_logits(model, tokenizer, texts, token_budget=512, progress=False)
+    swapped = teacher.predict_logits(model, tokenizer, texts[::-1], token_budget=512, progress=False)
+    assert np.abs(same - swapped).max() > 1e-4
+
+
+def test_a_mask_is_one_token():
+    _, tokenizer, _ = tiny(SST2, toy_splits())
+    ids = tokenizer(to_text(["a", MASK, "film"], tokenizer.mask_token))["input_ids"]
+    assert len(ids) == 5 and ids[2] == tokenizer.mask_token_id
+
+
+def test_training_learns_saves_and_reloads(tmp_path):
+    splits, folder = toy_splits(), tmp_path / "best"
+    config = dataclasses.replace(CONFIG, learning_rates=[5.0e-3], epochs=6)
+    history = teacher.fine_tune(splits, SST2, config, seed=0, folder=folder)
+    assert len(history) == 6 and not list(tmp_path.glob("best-lr*"))
+    model, tokenizer = teacher.load(folder, 2)
+    texts = teacher.sentences(splits["dev"], SST2)
+    logits = teacher.predict_logits(model, tokenizer, texts, token_budget=512, progress=False)
+    accuracy = (logits.argmax(axis=1) == splits["dev"]["label"]).mean()
+    assert accuracy == pytest.approx(max(entry["dev_accuracy"] for entry in history)) and accuracy > 0.9
+
+
+def test_every_learning_rate_is_tried_and_the_best_is_kept(tmp_path):
+    splits, folder = toy_splits(), tmp_path / "best"
+    config = dataclasses.replace(CONFIG, learning_rates=[1.0e-9, 3.0e-3], epochs=4)
+    history = teacher.fine_tune(splits, SST2, config, seed=0, folder=folder)
+    assert {entry["lr"] for entry in history} == {1.0e-9, 3.0e-3}
+    logits = teacher.predict_logits(
+        *teacher.load(folder, 2), teacher.sentences(splits["dev"], SST2), token_budget=512, progress=False
+    )
+    best = max(history, key=lambda entry: entry["dev_accuracy"])
+    assert best["lr"] == 3.0e-3
+    assert (logits.argmax(axis=1) == splits["dev"]["label"]).mean() == pytest.approx(best["dev_accuracy"])
+
+
+def test_parameters_are_counted_with_and_without_embeddings():
+    model, _, _ = tiny(SST2, toy_splits())
+    counts = teacher.num_parameters(model)
+    embeddings = model.bert.embeddings
+    tables = (embeddings.word_embeddings, embeddings.position_embeddings, embeddings.token_type_embeddings)
+    assert counts["total"] == sum(p.numel() for p in model.parameters())
+    assert counts["total"] - counts["non_embedding"] == sum(table.weight.numel() for table in tables)
+
+
+def test_hub_id_and_commit_are_parted():
+    assert teacher.resolve_model("google-bert/bert-large-uncased@abc") == ("google-bert/bert-large-uncased", "abc")
+    assert teacher.resolve_model("some/folder") == ("some/folder", None)
+
+
+def test_bfloat16_cast_keeps_the_answer(monkeypatch):
+    model, tokenizer, texts = tiny(SST2, toy_splits())
+    exact = teacher.predict_logits(model, tokenizer, texts, token_budget=512, progress=False)
+    monkeypatch.setattr(teacher, "bf16_is_faster", lambda device: True)
+    cast = teacher.predict_logits(model, tokenizer, texts, token_budget=512, progress=False)
+    assert next(model.parameters()).dtype == torch.bfloat16
+    np.testing.assert_allclose(exact, cast, atol=0.05)

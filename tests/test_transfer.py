@@ -1,0 +1,57 @@
+"""The transfer set on disk: order and logits come back, finished shards are not labelled twice, another identity starts anew."""
+
+import numpy as np
+import pytest
+
+from distil import transfer
+from distil.augment import REAL, SYNTHETIC, Sample
+from distil.words import MASK
+
+
+def samples(n=10):
+    return [Sample(i, SYNTHETIC if i % 2 else REAL, (("a", MASK, f"w{i}"), ("b",))) for i in range(n)]
+
+
+class Labeller:
+    def __init__(self):
+        self.seen = []
+
+    def __call__(self, texts):
+        self.seen += texts[0]
+        return np.array([[float(text.split("w")[1]), 1.0] for text in texts[0]], np.float32)
+
+
+def test_what_is_written_is_read_in_order(tmp_path):
+    labeller = Labeller()
+    total = transfer.write_labelled(
+        samples(), labeller, tmp_path / "t", identity="x", mask_token="<mask>", shard_rows=4
+    )
+    table = transfer.read(tmp_path / "t")
+    assert total == 10 and len(list((tmp_path / "t").glob("part-*.parquet"))) == 3
+    assert labeller.seen[3] == "a <mask> w3"
+    assert table["sentence1"].to_pylist()[3] == f"a {MASK} w3" and table["sentence2"].to_pylist() == ["b"] * 10
+    assert table["kind"].to_pylist() == [i % 2 for i in range(10)]
+    np.testing.assert_array_equal(transfer.logits(table), [[i, 1] for i in range(10)])
+    filtered = table.filter(table["kind"].to_numpy() == SYNTHETIC)
+    np.testing.assert_array_equal(transfer.logits(filtered)[:, 0], [1, 3, 5, 7, 9])
+
+
+def test_only_missing_shards_are_labelled_again(tmp_path):
+    transfer.write_labelled(samples(), Labeller(), tmp_path / "t", identity="x", shard_rows=4)
+    before = transfer.digest(tmp_path / "t")
+    (tmp_path / "t" / "part-00001.parquet").unlink()
+    labeller = Labeller()
+    transfer.write_labelled(samples(), labeller, tmp_path / "t", identity="x", shard_rows=4)
+    assert [text.split("w")[1] for text in labeller.seen] == ["4", "5", "6", "7"]
+    assert transfer.digest(tmp_path / "t") == before
+
+
+def test_shards_of_another_identity_are_thrown_away(tmp_path):
+    transfer.write_labelled(samples(10), Labeller(), tmp_path / "t", identity="x", shard_rows=4)
+    transfer.write_labelled(samples(3), Labeller(), tmp_path / "t", identity="y", shard_rows=4)
+    assert len(transfer.read(tmp_path / "t")) == 3
+
+
+def test_a_missing_set_says_what_to_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match="03_transfer_set"):
+        transfer.read(tmp_path / "none")
