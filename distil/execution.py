@@ -47,6 +47,10 @@ def execute(source: Path, target: Path, values: dict[str, Any]) -> NotebookNode:
         ExecutionError: a cell failed or left with ``sys.exit()``, or the kernel died; ``target`` shows how far it came.
     """
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # this environment's python3 kernel, not the user's own
+    # tqdm asks for notebook widgets; here its bars go to a terminal.
+    os.environ["PYTHONWARNINGS"] = ",".join(
+        filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:IProgress not found"])
+    )
     options = {"progress_bar": False, "stdout_file": sys.stdout, "stderr_file": sys.stderr}
     options["extra_arguments"] = ["--log-level=CRITICAL"]  # the kernel's own messages, not those of the cells
     try:

@@ -54,7 +54,10 @@ def write_labelled(
             continue
         columns = list(zip(*(sample.sentences for sample in shard), strict=True))
         logits = predict([[to_text(words, mask_token) for words in column] for column in columns])
-        table = {"idx": pa.array([s.idx for s in shard], pa.int32()), "kind": pa.array([s.kind for s in shard], pa.int8())}
+        table = {
+            "idx": pa.array([s.idx for s in shard], pa.int32()),
+            "kind": pa.array([s.kind for s in shard], pa.int8()),
+        }
         for name, column in zip(("sentence1", "sentence2"), columns, strict=False):
             table[name] = pa.array([" ".join(words) for words in column])
         table["logits"] = pa.array(list(logits), pa.list_(pa.float32()))
@@ -79,7 +82,8 @@ def read(folder: Path) -> pa.Table:
     parts = sorted(folder.glob("part-*.parquet"))
     if not parts:
         raise FileNotFoundError(
-            f"no transfer set in {folder.parent.name}/{folder.name}: run notebooks/03_transfer_set.ipynb for it, or 'make reproduce'"
+            f"no transfer set in {folder.parent.name}/{folder.name}: run notebooks/03_transfer_set.ipynb for it, "
+            "or 'make reproduce'"
         )
     return pa.concat_tables([pq.read_table(part) for part in parts])
 
@@ -92,4 +96,6 @@ def logits(table: pa.Table) -> np.ndarray:
 
 def digest(folder: Path) -> str:
     """One sha256 over the shards."""
-    return hashlib.sha256(json.dumps([sha256(path) for path in sorted(folder.glob("part-*.parquet"))]).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps([sha256(path) for path in sorted(folder.glob("part-*.parquet"))]).encode()
+    ).hexdigest()
