@@ -87,9 +87,9 @@ USES_02 := $(call module,batching config data embeddings metrics packaged packag
 USES_03 := $(call module,augment batching config data embeddings metrics packaged packages paths records student tasks teacher transfer words)
 USES_04 := $(call module,augment batching config data embeddings metrics packaged packages paths records student tasks train transfer words)
 USES_05 := $(call module,batching config data embeddings metrics packaged packages paths records student tasks teacher words)
-USES_06 := $(call module,)
-USES_07 := $(call module,)
-USES_report := $(call module,)
+USES_06 := $(call module,config figures metrics paths records report tasks)
+USES_07 := $(call module,config figures metrics paths records report tasks)
+USES_report := $(call module,config metrics paths records report tasks)
 
 NEEDS_01 := notebooks/01_data.ipynb $(CONFIG)/data.yaml $(USES_01) $(CLONE)
 NEEDS_02 := notebooks/02_teacher.ipynb $(CONFIG)/teacher.yaml $(USES_02) $(CLONE)

@@ -1,0 +1,77 @@
+"""The figures of the report, drawn from records alone; grey shades and marker shapes carry the meaning, not colours."""
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from distil.report import PAPER_ROWS, ablation, load_runs, mean_score, table
+from distil.tasks import TASKS
+
+
+def gains(profile: str) -> Figure:
+    """Plain BiLSTM -> distilled BiLSTM, and the teacher above it, the paper's tasks beside ours."""
+    rows = [row for row in table(profile) if row["metric"] == "accuracy" and row["split"] == "dev"]
+    figure, axes = plt.subplots(figsize=(9, 3.9), layout="constrained")
+    ticks = []
+    for i, row in enumerate(rows):
+        ours = {role: row[role][0] for role in PAPER_ROWS}
+        title = f"{TASKS[row['task']].title} in the paper\n(GLUE test)"
+        for x, scores, label in ((3 * i, row["paper"], title), (3 * i + 1.1, ours, f"{row['dataset']}, ours\n(dev)")):
+            ticks.append((x, label))
+            _dumbbell(axes, x, {role: 100 * score for role, score in scores.items()}, first=not ticks[:-1])
+    axes.set_xticks([x for x, _ in ticks], [label for _, label in ticks])
+    axes.set(title="Distillation lifts the same BiLSTM towards its teacher", ylabel="accuracy (%)")
+    axes.margins(x=0.07, y=0.08)
+    axes.legend(frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _dumbbell(axes: plt.Axes, x: float, scores: dict[str, float], first: bool) -> None:
+    plain, distilled, teacher = (scores[role] for role in ("student-baseline", "student-distilled", "teacher"))
+    names = ("plain BiLSTM", "distilled BiLSTM", "its teacher") if first else ("_", "_", "_")
+    axes.annotate(
+        "", (x, distilled), (x, plain), arrowprops={"arrowstyle": "-|>", "color": "0.2", "shrinkA": 4, "shrinkB": 5}
+    )
+    axes.plot(x, plain, "o", color="white", markeredgecolor="0.2", markersize=9, label=names[0])
+    axes.plot(x, distilled, "o", color="0.2", markersize=9, label=names[1])
+    axes.plot([x - 0.3, x + 0.3], [teacher, teacher], color="0.55", linewidth=3, label=names[2])
+    axes.annotate(f"{distilled - plain:+.1f}", (x, (plain + distilled) / 2), textcoords="offset points", xytext=(9, -3))
+
+
+def curves(profile: str) -> Figure:
+    """Dev accuracy after each epoch, baseline against distilled, one panel a task."""
+    tasks = list(dict.fromkeys(row["task"] for row in table(profile)))
+    figure, panels = plt.subplots(1, max(1, len(tasks)), figsize=(10, 3.2), layout="constrained", squeeze=False)
+    for axes, task in zip(panels[0], tasks, strict=False):
+        for role, style in (("student-baseline", "o--"), ("student-distilled", "o-")):
+            for number, run in enumerate(load_runs(profile, task, role)):
+                shade = "0.6" if role == "student-baseline" else "0.15"
+                history = 100 * np.array(run.record["history"])
+                axes.plot(range(1, len(history) + 1), history, style, color=shade, label="_" * bool(number) + role)
+        teacher = 100 * mean_score(load_runs(profile, task, "teacher"), "dev")[0]
+        axes.axhline(teacher, color="0.55", linewidth=2, linestyle=":", label="teacher")
+        axes.set(
+            title=load_runs(profile, task, "teacher")[0].record["dataset"], xlabel="epoch (of its own training set)"
+        )
+    panels[0][0].set_ylabel("dev accuracy (%)")
+    panels[0][-1].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def ablation_arms(profile: str, task: str = "sst2") -> Figure:
+    """Difference of each arm to the full method on dev, with its 95% interval."""
+    rows = [row for row in ablation(profile, task) if row["name"] != "full"]
+    figure, axes = plt.subplots(figsize=(7, 1.2 + 0.5 * len(rows)), layout="constrained")
+    for y, row in enumerate(rows):
+        mean, low, high = (100 * value for value in row["difference"])
+        axes.plot([low, high], [y, y], color="0.5", linewidth=3)
+        axes.plot(mean, y, "o", color="0.1", markersize=8)
+    axes.axvline(0, color="0.3", linestyle="--", linewidth=1)
+    axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
+    axes.set(
+        title="What is lost without each part (left of 0 is worse)",
+        xlabel="dev accuracy minus the full method's (points)",
+    )
+    axes.margins(y=0.3)
+    return figure
