@@ -61,7 +61,8 @@ $(ENV): pyproject.toml constraints.txt
 	    echo "error: '$$found -m venv' failed; on Debian and Ubuntu install the package python3-venv" >&2; exit 1; }; \
 	fi
 	@$(PY) -c '$(CHECK_PYTHON)' || { echo "error: $(BIN)/python is not Python 3.11 or 3.12" >&2; exit 1; }
-	$(PY) -m pip install -c constraints.txt -e '.[dev]'
+	@echo "== environment  installing the pinned packages (one to three minutes; about 1 GB, more with CUDA)"
+	@$(PY) -m pip install --quiet -c constraints.txt -e '.[dev]'
 	@mkdir -p $(dir $@) && touch $@
 
 # --- records, as paths -------------------------------------------------------------------------------------------------

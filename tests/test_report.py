@@ -1,0 +1,118 @@
+"""The report against records made up for the purpose: it computes, it does not mix profiles, and README cannot drift."""
+
+import json
+
+import numpy as np
+import pytest
+
+from distil import figures, paths, records, report
+from distil.records import KEYS, RecordError
+
+N = 400
+
+
+def put(profile, task, role, accuracy, seed=0, arm="", **changes):
+    rng = np.random.default_rng([seed, len(role), int(1000 * accuracy)])
+    labels = np.arange(N) % 2
+    answers = np.where(np.arange(N) < round(accuracy * N), labels, 1 - labels)
+    logits = np.eye(2)[answers] + 0.1 * rng.random((N, 2))
+    record = {key: {} for key in KEYS} | {"profile": profile, "task": task, "role": role, "seed": seed, "seconds": 1.0}
+    record |= {
+        "dataset": "some-set",
+        "metrics": {"dev": {"accuracy": round(accuracy * N) / N}},
+        "rows": {"train": 1234},
+    }
+    record |= {"config": {"model": "packages"}, "history": [0.5, accuracy]} | changes
+    records.write(paths.run_record(profile, task, role, seed, arm), record, {"dev": (logits, labels)})
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
+    put("p", "sst2", "teacher", 0.90)
+    put("p", "sst2", "student-baseline", 0.78)
+    put("p", "sst2", "student-distilled", 0.85)
+    put("p", "sst2", "student-distilled", 0.80, arm="real-only")
+    return tmp_path
+
+
+def test_the_table_holds_the_records_and_the_paper(results):
+    (row,) = report.table("p")
+    assert (row["dataset"], row["teacher_name"], row["seeds"]) == ("some-set", "MiniLM-L6", [0])
+    assert row["student-distilled"][0] == 0.85 and row["gain"][0] == pytest.approx(0.07)
+    assert row["paper"] == pytest.approx({"teacher": 0.949, "student-baseline": 0.867, "student-distilled": 0.907})
+    assert row["gain"][1] < 0.07 < row["gain"][2]
+    line = report.markdown("p").splitlines()[-1]
+    assert "78.0" in line and "**85.0**" in line and "+7.0" in line and "86.7 → 90.7" in line
+
+
+def test_several_seeds_show_their_spread(results):
+    put("p", "sst2", "student-distilled", 0.87, seed=1)
+    (row,) = report.table("p")
+    assert row["student-distilled"] == (pytest.approx(0.86), pytest.approx(np.std([0.85, 0.87], ddof=1)))
+    assert "86.0 ± 1.4" in report.markdown("p")
+
+
+def verdict(profile, start):
+    return next(c["verdict"] for c in report.claims(profile) if c["claim"].startswith(start))
+
+
+def test_verdicts_follow_the_numbers(results):
+    assert verdict("p", "The distilled student gains") == "reproduced"
+    put("p", "sst2", "student-distilled", 0.785)
+    assert verdict("p", "The distilled student gains").startswith("not reproduced")
+    put("p", "sst2", "student-distilled", 0.70)
+    assert verdict("p", "The distilled student gains").startswith("not reproduced")
+    assert verdict("p", "The gain is of").startswith("smaller")
+
+
+def test_the_ablation_compares_with_the_full_method(results):
+    rows = {row["name"]: row for row in report.ablation("p")}
+    assert rows["full"]["difference"] == (0, 0, 0)
+    assert rows["real-only"]["difference"][0] == pytest.approx(-0.05)
+    assert verdict("p", "Synthetic examples help") == "reproduced"
+
+
+def test_profiles_are_never_mixed(results):
+    path = paths.run_record("p", "sst2", "teacher", 0)
+    path.write_text(json.dumps(records.read(path) | {"profile": "other"}))
+    with pytest.raises(RecordError, match="profiles are not mixed"):
+        report.table("p")
+
+
+def test_a_task_without_all_its_runs_is_left_out(results):
+    put("p", "mnli", "teacher", 0.8)
+    assert [row["task"] for row in report.table("p")] == ["sst2"]
+
+
+def test_readme_is_rewritten_and_a_changed_number_is_noticed(results):
+    readme = results / "README.md"
+    readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    assert not report.write_readme("p", readme, check=True) and "old" in readme.read_text()
+    report.write_readme("p", readme)
+    text = readme.read_text()
+    assert report.write_readme("p", readme, check=True) and text.startswith("before\n") and text.endswith("\nafter\n")
+    readme.write_text(text.replace("85.0", "85.1"))
+    assert not report.write_readme("p", readme, check=True)
+    readme.write_text("no block")
+    with pytest.raises(RecordError, match="no block"):
+        report.write_readme("p", readme)
+
+
+def test_the_gains_figure_plots_the_table(results):
+    axes = figures.gains("p").axes[0]
+    plotted = sorted(float(y) for line in axes.lines for y in set(line.get_ydata()))
+    assert plotted == pytest.approx(sorted([78, 85, 90, 86.7, 90.7, 94.9]))
+
+
+def test_the_ablation_figure_plots_the_differences(results):
+    axes = figures.ablation_arms("p").axes[0]
+    points = [line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 1]
+    assert points == pytest.approx([-7, -5])
+    assert len(figures.curves("p").axes) == 1
+
+
+def test_the_papers_numbers_are_the_published_ones():
+    assert report.paper_score("qqp", "student-distilled", "f1") == pytest.approx(0.682)
+    assert report.paper_score("mnli", "student-baseline") == pytest.approx(0.687)
+    assert len(report.paper()["table_1"]["rows"]) == 9
