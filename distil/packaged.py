@@ -18,6 +18,9 @@ from distil.words import tokenize
 NAMES = {"sst2": "vader-movie", "qqp": "caption-pairs", "mnli": "snli-100k"}
 NEUTRAL_BAND = 0.5  # |mean valence of 20 raters| up to this is dropped as neither positive nor negative
 SPLIT_SEED = 2019  # fixed: the splits are part of the data set, not of a run
+NEAREST = (
+    0.02  # negatives: two captions of different photos, the second among this share of captions with most common words
+)
 QQP_POSITIVE = 0.37  # share of duplicates in QQP, which caption-pairs copies
 Rows = list[tuple]  # (sentence1, [sentence2,] label)
 
@@ -81,7 +84,7 @@ def _caption_pairs() -> dict[str, Rows]:
 
 
 def _pair_up(photos: list[list[str]], rng: random.Random) -> Rows:
-    """Each caption of a photo stands in one positive pair at most; negatives take one of the five nearest captions."""
+    """Each caption of a photo stands in one positive pair at most; a negative takes one of the ``NEAREST`` closest captions."""
     positives = []
     for captions in photos:
         rng.shuffle(captions)
@@ -98,8 +101,8 @@ def _pair_up(photos: list[list[str]], rng: random.Random) -> Rows:
     return rows
 
 
-def _nearest(captions: list[tuple[int, str]], anchors: list[int], k: int = 5) -> Iterator[list[int]]:
-    """For each anchor the ``k`` captions of other photos that share most of its words, rare words counting more."""
+def _nearest(captions: list[tuple[int, str]], anchors: list[int]) -> Iterator[list[int]]:
+    """For each anchor the ``NEAREST`` share of captions, of other photos, with most of its words; rare words count more."""
     words = [sorted(set(tokenize(text))) for _, text in captions]
     columns = {word: i for i, word in enumerate(sorted({word for row in words for word in row}))}
     indices = np.array([columns[word] for row in words for word in row])
@@ -109,6 +112,7 @@ def _nearest(captions: list[tuple[int, str]], anchors: list[int], k: int = 5) ->
     norms = np.sqrt(matrix.multiply(matrix).sum(axis=1).A1) + 1e-9
     matrix = sparse.diags(1 / norms) @ matrix
     photo = np.array([number for number, _ in captions])
+    k = max(1, round(NEAREST * len(captions)))
     for start in range(0, len(anchors), 500):
         block = anchors[start : start + 500]
         scores = (matrix[block] @ matrix.T).toarray()

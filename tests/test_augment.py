@@ -142,3 +142,26 @@ def test_an_example_draws_the_same_whatever_stands_around_it():
     assert of(whole, 1)[: len(of(alone, 1))] == of(alone, 1)
     other = list(transfer_set([TRAINING], tagged, **settings | {"seed": 10}))
     assert [s.sentences for s in whole] != [s.sentences for s in other]
+
+
+def long_sentences(n, length=30):
+    """Sentences of words that stand nowhere else: no two draws are equal, short of a miracle."""
+    return [[f"w{i}.{j}" for j in range(length)] for i in range(n)], [["T"] * length] * n
+
+
+def test_n_iter_draws_of_every_example_each_with_its_own_randomness():
+    sentences, tags = long_sentences(20)
+    samples = list(transfer_set([sentences], [tags], n_iter=4, p_mask=0.5, p_pos=0.0, p_ng=0.0, seed=1))
+    assert Counter((s.idx, s.kind) for s in samples) == {
+        (i, k): n for i in range(20) for k, n in ((REAL, 1), (SYNTHETIC, 4))
+    }
+    masks = [tuple(word == MASK for word in s.sentences[0]) for s in samples if s.kind == SYNTHETIC]
+    assert len(set(masks)) == len(masks)
+
+
+def test_pairs_that_differ_only_in_where_they_are_cut_are_two_examples():
+    sentences = [[["a", "b"], ["a"], ["ab"]], [["c"], ["b", "c"], ["c"]]]
+    tags = [[["T"] * len(words) for words in column] for column in sentences]
+    assert len(list(transfer_set(sentences, tags, n_iter=0, **OFF, seed=0))) == 3
+    glued = [[["a"], ["ab"]], [["bc"], ["c"]]]
+    assert len(list(transfer_set(glued, [[["T"]] * 2] * 2, n_iter=0, **OFF, seed=0))) == 2

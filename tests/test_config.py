@@ -67,6 +67,12 @@ def test_a_wrong_config_is_refused(profile, change, wanted):
         profile(**change)
 
 
+def test_a_missing_file_is_named(profile):
+    profile()
+    with pytest.raises(ConfigError, match=r"configs/mine/student.yaml is missing"):
+        load("mine", "student", "sst2")
+
+
 def test_a_whole_number_serves_as_a_float(profile):
     assert profile(p_mask=0).p_mask == 0.0 and isinstance(profile(p_mask=0).p_mask, float)
 

@@ -4,6 +4,8 @@ import hashlib
 import io
 import tarfile
 import zipfile
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pypi_simple
 import pytest
@@ -51,6 +53,8 @@ def test_members_of_a_wheel_and_of_an_archive_in_an_sdist(folder, wheel):
     for file, name in ((wheel, "thing/none.txt"), (sdist, "thing-1.0/none.txt")):
         with pytest.raises(PackageError, match="has no member"), open_member(file, name):
             pass
+    with pytest.raises(PackageError, match="none.txt"), open_member(sdist, "thing-1.0/inner.tar.gz", "none.txt"):
+        pass
 
 
 def test_a_changed_file_is_named_and_kept(folder, wheel):
@@ -73,6 +77,49 @@ def test_a_failed_download_says_what_to_do_and_leaves_nothing(folder, monkeypatc
         fetch(PackageFile("thing", "1.0", "thing-1.0.whl", "0" * 64))
     for hint in ("no route to host", "HTTPS_PROXY", "DISTIL_PACKAGES", "thing==1.0"):
         assert hint in str(error.value)
+    assert list(folder.iterdir()) == []
+
+
+class Index:
+    """A package index of one file: what pypi_simple's client is to ``fetch``."""
+
+    def __init__(self, filename, content, broken=False):
+        self.filename, self.content, self.broken = filename, content, broken
+
+    def get_project_page(self, project, timeout):
+        return SimpleNamespace(
+            packages=[SimpleNamespace(filename="other.whl"), SimpleNamespace(filename=self.filename)]
+        )
+
+    def download_package(self, package, path, **kwargs):
+        path.write_bytes(self.content[:2] if self.broken else self.content)
+        if self.broken:
+            raise OSError("connection reset")
+
+    def __call__(self, endpoint):
+        return nullcontext(self)
+
+
+def test_a_fetched_file_is_kept_and_not_fetched_again(folder, monkeypatch):
+    file = PackageFile("thing", "1.0", "thing-1.0.whl", hashlib.sha256(b"content").hexdigest())
+    monkeypatch.setattr(pypi_simple, "PyPISimple", Index(file.filename, b"content"))
+    assert fetch(file).read_bytes() == b"content" and [path.name for path in folder.iterdir()] == [file.filename]
+    monkeypatch.delattr(pypi_simple, "PyPISimple")
+    assert fetch(file).read_bytes() == b"content"
+
+
+@pytest.mark.parametrize(
+    "index, wanted",
+    [
+        (Index("thing-1.0.whl", b"content", broken=True), "connection reset"),
+        (Index("thing-2.0.whl", b"content"), "the index has no file thing-1.0.whl"),
+    ],
+    ids=["broken off", "no such file"],
+)
+def test_half_a_file_is_not_left_behind(folder, monkeypatch, index, wanted):
+    monkeypatch.setattr(pypi_simple, "PyPISimple", index)
+    with pytest.raises(PackageError, match=wanted):
+        fetch(PackageFile("thing", "1.0", "thing-1.0.whl", "0" * 64))
     assert list(folder.iterdir()) == []
 
 

@@ -52,7 +52,11 @@ def numpy_lstm(vectors, lstm):
 def numpy_encode(model, ids):
     vectors = np.concatenate([channel.weight.detach().numpy()[ids] for channel in model.channels], axis=1)
     ahead, back = numpy_lstm(vectors, model.forward_lstm), numpy_lstm(vectors[::-1], model.backward_lstm)
-    return np.concatenate([ahead[-1], back[-1]])
+    if model.attention is None:
+        return np.concatenate([ahead[-1], back[-1]])
+    states = np.concatenate([ahead, back[::-1]], axis=1)  # both states of a word side by side
+    scores = np.exp(states @ model.attention.weight.detach().numpy()[0])
+    return scores / scores.sum() @ states
 
 
 def linear(layer, x):
@@ -66,8 +70,9 @@ def numpy_logits(model, *sentences):
 
 
 @pytest.mark.parametrize("pair", [False, True])
-def test_a_hand_written_bilstm_gives_the_same_logits(pair):
-    model, arguments = make(pair), inputs(pair)
+@pytest.mark.parametrize("pooling", ["last", "attention"])
+def test_a_hand_written_bilstm_gives_the_same_logits(pair, pooling):
+    model, arguments = make(pair, pooling=pooling), inputs(pair)
     logits = model(*arguments).detach().numpy()
     for row in range(3):
         sentences = [arguments[k][row, : arguments[k + 1][row]].numpy() for k in range(0, len(arguments), 2)]
@@ -94,12 +99,13 @@ def test_the_papers_parameter_count():
     assert model.num_parameters(embeddings=True) == 963_002 + 2 * 16_000 * 300
 
 
+@pytest.mark.parametrize("pair", [False, True])
 @pytest.mark.parametrize(
     "channels, tuned", [("random", [True]), ("static", [False]), ("tuned", [True]), ("multichannel", [False, True])]
 )
-def test_frozen_channels_get_no_gradient_and_all_else_does(channels, tuned):
-    model = make(channels=channels, pooling="attention")
-    model(*inputs(False)).square().sum().backward()
+def test_frozen_channels_get_no_gradient_and_all_else_does(channels, tuned, pair):
+    model = make(pair, channels=channels, pooling="attention")
+    model(*inputs(pair)).square().sum().backward()
     assert [channel.weight.grad is not None for channel in model.channels] == tuned
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
