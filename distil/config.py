@@ -93,6 +93,7 @@ class TransferConfig(Config):
         super().__post_init__()
         for name in ("p_mask", "p_pos", "p_ng"):
             self._require(0 <= getattr(self, name) <= 1, f"{name} is a probability, got {getattr(self, name)!r}")
+        self._require(self.n_iter >= 0 and self.token_budget >= 1, "n_iter must be at least 0, token_budget at least 1")
         self._require(self.p_mask + self.p_pos <= 1, "p_mask + p_pos must not exceed 1: one uniform draw decides both")
         self._choice("tagger", ("toy", "packages", "nltk"))
 
@@ -180,6 +181,8 @@ def load(profile: str, step: str, task: str, role: str = "", overrides: Mapping[
     where = f"configs/{profile}/{step}.yaml"
     by_task, by_role = values.pop("tasks", {}), values.pop("roles", {})
     for name, section, known in (("tasks", by_task, tuple(TASKS)), ("roles", by_role, ROLES)):
+        if not isinstance(section, dict) or not all(isinstance(part, dict) for part in section.values()):
+            raise ConfigError(f"{where}: '{name}:' must hold, for some of {list(known)}, 'key: value' lines")
         if unknown := set(section) - set(known):
             raise ConfigError(f"{where}: unknown key {sorted(unknown)} under '{name}:'; known are {list(known)}")
     values |= by_task.get(task, {}) | by_role.get(role, {}) | dict(overrides or {})

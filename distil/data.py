@@ -99,10 +99,11 @@ def read_tsv(spec: Task, path: Path) -> Rows:
     """
     if not path.is_file():
         raise DataError(f"missing file {path}: GLUE's layout has it; see 'load_task' in distil/data.py for the sources")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    raw = path.read_bytes()
+    try:  # decoded as bytes: a carriage return inside a sentence is text, not a line's end
+        lines = raw.decode("utf-8").removeprefix("\ufeff").split("\n")
     except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        line = raw[: error.start].count(b"\n") + 1
         raise DataError(f"{path}, line {line}: not UTF-8 ({error.reason}); save the file as UTF-8") from None
     header = lines[0].rstrip("\r").split("\t")
     wanted = (*spec.text, spec.label)
@@ -122,10 +123,11 @@ def _parse(spec: Task, path: Path, lines: list[str], where: list[int], width: in
         if not line.strip():
             continue
         fields = line.rstrip("\r").split("\t")
-        if len(fields) <= max(where):
-            if spec.skip_short_rows:
-                continue
-            raise DataError(f"{path}, line {number}: {len(fields)} columns, the header has {width}; is a tab missing?")
+        if len(fields) <= max(where) and spec.skip_short_rows:
+            continue
+        if len(fields) <= max(where) or len(fields) > width:
+            what = "missing" if len(fields) < width else "too many"
+            raise DataError(f"{path}, line {number}: {len(fields)} columns, the header has {width}; is a tab {what}?")
         *texts, label = (fields[i] for i in where)
         if label not in spec.labels:
             raise DataError(f"{path}, line {number}, column {spec.label!r}: {label!r} is not one of {spec.labels}")

@@ -8,11 +8,11 @@ CONFIGS = ROOT / "configs"
 NOTEBOOKS = ROOT / "notebooks"
 TOY = Path(__file__).resolve().parent / "toy"
 # The evidence: small records, figures, executed notebooks. Kept in git.
-RESULTS = Path(os.environ.get("DISTIL_RESULTS", ROOT / "results"))
+RESULTS = Path(os.environ.get("DISTIL_RESULTS", ROOT / "results")).resolve()
 # What a rule can make again and git does not keep: prepared data, weights, transfer sets.
-ARTIFACTS = Path(os.environ.get("DISTIL_ARTIFACTS", ROOT / "artifacts"))
+ARTIFACTS = Path(os.environ.get("DISTIL_ARTIFACTS", ROOT / "artifacts")).resolve()
 # Package files; an offline box points this at a folder that holds them.
-PACKAGES = Path(os.environ.get("DISTIL_PACKAGES", ARTIFACTS / "packages"))
+PACKAGES = Path(os.environ.get("DISTIL_PACKAGES", ARTIFACTS / "packages")).expanduser().resolve()
 
 
 def artifact(profile: str, task: str, name: str) -> Path:

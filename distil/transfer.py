@@ -91,7 +91,7 @@ def read(folder: Path) -> pa.Table:
 def logits(table: pa.Table) -> np.ndarray:
     """The teacher's logits of a transfer set, float32 [N, labels]."""
     column = table.column("logits").combine_chunks()
-    return column.values.to_numpy().reshape(len(column), -1)
+    return column.flatten().to_numpy().reshape(len(column), -1).copy()  # Arrow's own memory is read-only
 
 
 def digest(folder: Path) -> str:

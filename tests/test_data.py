@@ -45,9 +45,9 @@ def sst2(folder, train, dev="sentence\tlabel\nfine film\t1\n", encoding="utf-8")
 
 
 def test_a_directory_is_read_as_glue_writes_it(tmp_path):
-    text = 'sentence\tlabel\n" a quote begins it \t1\r\ncafé ☕ \t0\n\n'
+    text = 'sentence\tlabel\n" a quote begins it \t1\r\ncafé\r ☕ \t0\n\n'
     rows = load_task("sst2", sst2(tmp_path, "\ufeff" + text))["train"]
-    assert rows["sentence1"][:] == ['" a quote begins it ', "café ☕ "] and rows["label"][:] == [1, 0]
+    assert rows["sentence1"][:] == ['" a quote begins it ', "café\r ☕ "] and rows["label"][:] == [1, 0]
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,8 @@ def test_a_directory_is_read_as_glue_writes_it(tmp_path):
         ("sentence\tlabel\na\t1\nb 0\n", r"train.tsv, line 3: 1 columns, the header has 2"),
         ("sentence\tlabel\na\t1\nb\t2\n", r"train.tsv, line 3, column 'label': '2' is not one of"),
         ("sentence\tlabel\na\t\n", r"train.tsv, line 2, column 'label': ''"),
+        ("sentence\tlabel\na\textra\t1\n", r"train.tsv, line 2: 3 columns, the header has 2; is a tab too many"),
+        (b"\xef\xbb\xbfsentence\tlabel\nok\t1\n\xe9\t1\n", r"train.tsv, line 3: not UTF-8"),
         ("sentence\tlabel\n", r"train.tsv: no rows"),
         ("", r"train.tsv, line 1: no column 'sentence'"),
         (b"sentence\tlabel\nok\t1\ncaf\xe9\t1\n", r"train.tsv, line 3: not UTF-8"),
