@@ -142,7 +142,7 @@ RECORDS := $(TABLE_1) $(ARM_RUNS) $(SPEED)
 $(RESULTS)/speed/$(PROFILE).json: $(call data,sst2) $(NEEDS_05) | $(ENV)
 	@$(STEP) 05_speed --profile $(PROFILE)
 
-$(PAGES)/06_results.ipynb: $(TABLE_1) $(SPEED) $(RESULTS)/paper.json notebooks/06_results.ipynb $(USES_06) | $(ENV)
+$(PAGES)/06_results.ipynb: $(TABLE_1) $(ARM_RUNS) $(SPEED) $(RESULTS)/paper.json notebooks/06_results.ipynb $(USES_06) | $(ENV)
 	@$(STEP) 06_results --profile $(PROFILE)
 
 $(PAGES)/07_ablation.ipynb: $(TABLE_1) $(ARM_RUNS) $(RESULTS)/paper.json notebooks/07_ablation.ipynb $(USES_07) | $(ENV)

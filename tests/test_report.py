@@ -80,9 +80,45 @@ def test_profiles_are_never_mixed(results):
         report.table("p")
 
 
-def test_a_task_without_all_its_runs_is_left_out(results):
+def put_speed(profile="p", small=963_002):
+    large = {"name": "bert-large", "n_params": {"total": 335_143_938}, "sentences_per_second": 2.0}
+    n_params = {"total": 10_563_002, "non_embedding": small}
+    models = [large, {"name": "student", "n_params": n_params, "sentences_per_second": 100.0}]
+    path = paths.RESULTS / "speed" / "p.json"
+    records.write(path, {"profile": profile, "device": "CPU, 2 threads", "models": models})
+
+
+def test_a_speed_record_of_another_profile_is_refused_by_name(results):
+    put_speed("other")
+    with pytest.raises(RecordError, match=r"speed/p.json says it is of other"):
+        report.claims("p")
+
+
+def test_the_ratio_of_parameters_is_judged_by_its_number(results):
+    put_speed()
+    assert verdict("p", "BERT_LARGE's parameters").startswith("reproduced")
+    assert verdict("p", "BERT_LARGE's inference").startswith("not comparable: CPU")
+    put_speed(small=2 * 963_002)
+    assert verdict("p", "BERT_LARGE's parameters").startswith("not reproduced")
+
+
+def test_runs_scored_on_other_examples_are_not_compared(results):
+    path = paths.run_record("p", "sst2", "student-baseline", 0)
+    logits, labels = records.read_predictions(path)["dev"]
+    records.write(path, records.read(path), {"dev": (logits, 1 - labels)})
+    with pytest.raises(RecordError, match="p/sst2: runs have other dev examples"):
+        report.table("p")
+
+
+def test_the_mismatched_split_stands_beside_its_own_column():
+    found = [report.paper_score("mnli", role, split="dev_mismatched") for role in report.PAPER_ROWS]
+    assert found == pytest.approx([0.859, 0.683, 0.726])
+
+
+def test_a_task_without_all_its_runs_is_left_out_and_said_to_be(results):
     put("p", "mnli", "teacher", 0.8)
     assert [row["task"] for row in report.table("p")] == ["sst2"]
+    assert [line.partition(":")[0] for line in report.missing("p")] == ["qqp", "mnli", "Table 2"]
 
 
 def test_readme_is_rewritten_and_a_changed_number_is_noticed(results):
@@ -116,3 +152,5 @@ def test_the_papers_numbers_are_the_published_ones():
     assert report.paper_score("qqp", "student-distilled", "f1") == pytest.approx(0.682)
     assert report.paper_score("mnli", "student-baseline") == pytest.approx(0.687)
     assert len(report.paper()["table_1"]["rows"]) == 9
+    for number in next(claim for claim in report.paper()["claims"] if claim["id"] == "gain")["paper"]:
+        assert number["gain"] == pytest.approx(number["distilled"] - number["baseline"]), number

@@ -10,12 +10,18 @@ from distil.records import KEYS
 from distil.tasks import TASKS
 
 ROOT = paths.ROOT / "results"
-PROFILES = [p.name for p in sorted((ROOT / "runs").iterdir()) if p.is_dir() and p.name != "smoke"]
+PROFILES = [p.name for p in sorted((ROOT / "runs").glob("*")) if p.is_dir() and p.name != "smoke"]
 RUNS = [
     path
     for part in ("runs", "ablation")
     for profile in PROFILES
     for path in sorted((ROOT / part / profile).glob("*/*.json"))
+]
+OTHERS = [
+    path
+    for part in ("data", "speed", "report")
+    for path in sorted((ROOT / part).rglob("*.json"))
+    if not path.relative_to(ROOT).as_posix().startswith((f"{part}/smoke",))
 ]
 EXECUTED = [path for profile in PROFILES for path in sorted((ROOT / "executed" / profile).rglob("*.ipynb"))]
 name = lambda path: str(path.relative_to(ROOT))  # noqa: E731
@@ -25,7 +31,8 @@ def test_the_offline_run_is_complete():
     roles = ("teacher", "transfer-set", "student-baseline", "student-distilled")
     for task in TASKS:
         for role in roles:
-            assert (ROOT / "runs" / "offline" / task / f"{role}-seed0.json").exists(), (task, role)
+            path = ROOT / "runs" / "offline" / task / f"{role}-seed0.json"
+            assert path.exists(), f"no record {name(path)}: run 'make reproduce' and commit results/"
 
 
 @pytest.mark.parametrize("path", RUNS, ids=name)
@@ -81,7 +88,9 @@ def test_every_link_and_figure_of_readme_exists():
         assert (paths.ROOT / target).exists(), target
 
 
-@pytest.mark.parametrize("path", [*RUNS, *EXECUTED, *sorted(paths.NOTEBOOKS.glob("*.ipynb"))], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", [*RUNS, *OTHERS, *EXECUTED, *sorted(paths.NOTEBOOKS.glob("*.ipynb"))], ids=lambda p: p.name
+)
 def test_nothing_of_a_machine_is_published(path):
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".ipynb":
