@@ -21,8 +21,8 @@ endif
 ifneq ($(filter-out $(KNOWN_TASKS),$(TASKS))$(filter 0,$(words $(TASKS))),)
 $(error unknown TASKS '$(TASKS)': known are $(KNOWN_TASKS))
 endif
-ifeq ($(strip $(SEEDS)),)
-$(error SEEDS is empty: give whole numbers, as in SEEDS="0 1 2")
+ifneq ($(shell printf '%s' '$(subst ','"'"',$(SEEDS))' | grep -Eqx ' *[0-9]+( +[0-9]+)* *' && echo ok),ok)
+$(error SEEDS is '$(SEEDS)': give whole numbers, as in SEEDS="0 1 2")
 endif
 
 # The ablation of every profile (a test compares these with configs/*/ablation.yaml).
@@ -57,7 +57,7 @@ $(ENV): pyproject.toml constraints.txt
 	    exit 1; \
 	  fi; \
 	  echo "== environment  $(VENV), made by $$found"; \
-	  "$$found" -m venv "$(VENV)" || { \
+	  "$$found" -m venv "$(VENV)" || { rm -rf "$(VENV)"; \
 	    echo "error: '$$found -m venv' failed; on Debian and Ubuntu install the package python3-venv" >&2; exit 1; }; \
 	fi
 	@$(PY) -c '$(CHECK_PYTHON)' || { echo "error: $(BIN)/python is not Python 3.11 or 3.12" >&2; exit 1; }
@@ -171,7 +171,7 @@ help: ## show this list
 
 env: $(ENV) ## make .venv from pinned versions, or fill the active conda environment
 
-reproduce: $(RECORDS) $(PAGES)/06_results.ipynb $(if $(ARM_RUNS),$(PAGES)/07_ablation.ipynb) $(if $(filter-out smoke,$(PROFILE)),$(README)) ## run what is missing or outdated, for PROFILE, TASKS and SEEDS
+reproduce: $(RECORDS) $(PAGES)/06_results.ipynb $(if $(ARM_RUNS),$(PAGES)/07_ablation.ipynb) $(if $(filter offline,$(PROFILE)),$(README)) ## run what is missing or outdated, for PROFILE, TASKS and SEEDS
 	@echo "Records of '$(PROFILE)' are complete: see $(PAGES)/06_results.ipynb"
 
 smoke: ## run every notebook on the toy set, three minutes
@@ -194,7 +194,7 @@ lab: $(ENV) ## open the notebooks in JupyterLab
 	JUPYTER_PREFER_ENV_PATH=1 $(PY) -m jupyterlab --notebook-dir=notebooks
 
 # In the order of the graph, so that no record is older than what it was made from.
-trust: ## take the records of a clone as they are, so that `make reproduce` makes only what is missing
+trust: ## take the records of a clone as they are, so that `make reproduce` only renders the report
 	@mkdir -p $(ARTIFACTS) && touch -t 200001010000 $(CLONE)
 	@touch -c $(foreach p,data/*/* runs/*/*/teacher-* runs/*/*/transfer-set-* runs/*/*/student-* ablation/*/*/* speed/*,$(wildcard $(RESULTS)/$(p).json))
 	@echo "The committed records count as fresh. 'make clean' takes this back."

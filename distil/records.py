@@ -44,7 +44,7 @@ class RecordError(ValueError):
 
 
 def provenance() -> dict[str, Any]:
-    """The versions and the commit that produce a record. ``dirty``: tracked code differed from that commit."""
+    """The versions and the commit that produce a record. ``dirty``: code, configs or notebooks 01-05 differed from it."""
     packages = ("torch", "transformers", "datasets", "nltk", "numpy")
     return {
         "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},

@@ -172,12 +172,19 @@ def _task_claims(row: dict[str, Any]) -> list[dict[str, str]]:
         size = f"{'larger' if gain > paper_gain else 'smaller'} than the paper's"
     return [
         _claim("The distilled student gains over the plain BiLSTM", title, f"{100 * paper_gain:+.1f}", ours,
-               "reproduced" if low > 0 else "not reproduced: the interval includes 0"),
+               _sign_verdict(low, high)),
         _claim("The gain is of the paper's size", title, f"{100 * paper_gain:+.1f}", ours, size),
         _claim("It closes part of the gap to the teacher", title, f"{paper_gain / (teacher - plain):.0%} of the gap",
                f"{gain / ceiling:.0%} of the gap" if ceiling > 0 else "no gap",
                "reproduced" if low > 0 < ceiling else "not reproduced"),
     ]  # fmt: skip
+
+
+def _sign_verdict(low: float, high: float) -> str:
+    """Whether a difference that the paper says is positive is so in our interval."""
+    if low > 0:
+        return "reproduced"
+    return "not reproduced: " + ("the other way round" if high < 0 else "the interval includes 0")
 
 
 def _claim(claim: str, where: str, published: str, ours: str, verdict: str) -> dict[str, str]:
@@ -231,12 +238,12 @@ def ablation(profile: str, task: str = "sst2") -> list[dict[str, Any]]:
 def _ablation_claims(profile: str) -> list[dict[str, str]]:
     texts = {
         "real-only": ("Synthetic examples help: real ones alone are worse", "Section 3.3"),
-        "hard-labels": ("Logits help: the teacher's labels alone are worse (alpha = 0 is best)", "Section 3.2"),
+        "hard-labels": ("Logits teach better than labels: alpha = 0 against alpha = 1", "Section 3.2"),
     }
     found = {row["name"]: row for row in ablation(profile)}
     return [
         _claim(*texts[name], "worse", _gain(found[name]["difference"]),
-               "reproduced" if found[name]["difference"][2] < 0 else "not reproduced: the interval includes 0")
+               _sign_verdict(-found[name]["difference"][2], -found[name]["difference"][1]))
         for name in texts if name in found
     ]  # fmt: skip
 
@@ -247,6 +254,8 @@ def _ablation_claims(profile: str) -> list[dict[str, str]]:
 def readme_block(profile: str) -> str:
     """What stands between the two marks in README.md."""
     rows = table(profile)
+    if not rows:
+        raise records.RecordError(f"no task of profile {profile} is complete: make reproduce PROFILE={profile}")
     teachers, seeds = (", ".join(sorted({str(row[key]) for row in rows})) for key in ("teacher_name", "seeds"))
     sizes = ", ".join(f"{row['dataset']} {row['train_rows']:,}" for row in {row["task"]: row for row in rows}.values())
     caption = (
@@ -286,7 +295,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--profile", default="offline")
     parser.add_argument("--check", action="store_true", help="write nothing, fail if README.md is not up to date")
     options = parser.parse_args(arguments)
-    current = write_readme(options.profile, paths.ROOT / "README.md", options.check)
+    try:
+        current = write_readme(options.profile, paths.ROOT / "README.md", options.check)
+    except records.RecordError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     if options.check and not current:
         print("README.md does not show the committed records: run 'python -m distil.report readme'", file=sys.stderr)
         return 1

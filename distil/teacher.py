@@ -202,15 +202,17 @@ class _Progress(transformers.TrainerCallback):
 
 
 def _checkpoint(work: Path, config: TeacherConfig, seed: int, splits: DatasetDict) -> str | None:
-    """The last checkpoint in ``work`` if it was made by the same config, seed and data; otherwise start anew."""
-    identity = json.dumps([repr(config), seed, digest(splits["train"])], sort_keys=True)
+    """The last whole checkpoint in ``work`` if the same config, seed and data made it; anything else there is removed."""
+    identity = json.dumps([repr(config), seed, digest(splits["train"]), digest(splits["dev"])])
     mark = work / "identity.json"
-    last = transformers.trainer_utils.get_last_checkpoint(str(work)) if work.is_dir() else None
-    if last and mark.exists() and mark.read_text(encoding="utf-8") == identity:
-        return last
+    if not mark.exists() or mark.read_text(encoding="utf-8") != identity:
+        shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True, exist_ok=True)
     mark.write_text(identity, encoding="utf-8")
-    return None
+    for folder in work.glob("checkpoint-*"):
+        if not (folder / "trainer_state.json").exists():  # written last: without it the checkpoint was cut short
+            shutil.rmtree(folder)
+    return transformers.trainer_utils.get_last_checkpoint(str(work))
 
 
 @contextlib.contextmanager

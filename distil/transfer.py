@@ -1,13 +1,14 @@
-"""The labelled transfer set on disk: Parquet shards of sentences and the teacher's logits, written and read one at a time.
+"""The labelled transfer set on disk: Parquet shards of sentences and the teacher's logits.
 
-A shard appears whole or not at all, so a run that was stopped labels only the shards that are missing.
+A shard appears whole or not at all, so a run that was stopped labels only the shards that are missing. A shard whose sentences
+are no longer those that the rules draw is labelled anew.
 """
 
 import hashlib
 import itertools
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +35,8 @@ def write_labelled(
     """Label the samples with the teacher and write them to ``folder/part-*.parquet``.
 
     Args:
-        samples: as ``augment.transfer_set`` yields them; a given identity must yield the same samples again.
-        identity: whatever the samples and the teacher depend on; shards of another identity are thrown away.
+        samples: as ``augment.transfer_set`` yields them.
+        identity: what the logits depend on beside the sentences, such as the teacher; shards of another are thrown away.
         mask_token: how the teacher writes a mask.
 
     Returns:
@@ -46,25 +47,34 @@ def write_labelled(
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         mark.write_text(identity, encoding="utf-8")
-    total = 0
+    total, number = 0, -1
     for number, shard in enumerate(_batched(samples, shard_rows)):
         total += len(shard)
         path = folder / f"part-{number:05d}.parquet"
-        if path.exists():
+        table = _table(shard)
+        if path.exists() and pq.read_table(path, columns=table.column_names).equals(table):
             continue
-        columns = list(zip(*(sample.sentences for sample in shard), strict=True))
+        columns = zip(*(sample.sentences for sample in shard), strict=True)
         logits = predict([[to_text(words, mask_token) for words in column] for column in columns])
-        table = {
-            "idx": pa.array([s.idx for s in shard], pa.int32()),
-            "kind": pa.array([s.kind for s in shard], pa.int8()),
-        }
-        for name, column in zip(("sentence1", "sentence2"), columns, strict=False):
-            table[name] = pa.array([" ".join(words) for words in column])
-        table["logits"] = pa.array(list(logits), pa.list_(pa.float32()))
         part = path.with_suffix(".part")
-        pq.write_table(pa.table(table), part, compression="zstd")
+        table = table.append_column("logits", pa.array(list(logits), pa.list_(pa.float32())))
+        pq.write_table(table, part, compression="zstd")
         part.replace(path)
+    for path in sorted(folder.glob("part-*.parquet"))[number + 1 :]:
+        path.unlink()
     return total
+
+
+def _table(samples: Sequence[Sample]) -> pa.Table:
+    columns = {
+        "idx": pa.array([sample.idx for sample in samples], pa.int32()),
+        "kind": pa.array([sample.kind for sample in samples], pa.int8()),
+    }
+    for name, column in zip(
+        ("sentence1", "sentence2"), zip(*(s.sentences for s in samples), strict=True), strict=False
+    ):
+        columns[name] = pa.array([" ".join(words) for words in column])
+    return pa.table(columns)
 
 
 def _batched(samples: Iterable[Sample], size: int) -> Iterable[list[Sample]]:

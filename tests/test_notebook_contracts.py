@@ -121,3 +121,8 @@ def test_outputs_only_where_they_belong(name, notebook):
 def test_no_path_of_a_machine(notebook):
     text = nbformat.writes(notebook)
     assert not re.search(r"(?<![\w.])/(home|root|Users|tmp|mnt|work)/\w", text)
+
+
+@pytest.mark.parametrize("path", sorted(paths.NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_no_cell_is_empty(path):
+    assert all(cell.source.strip() for cell in nbformat.read(path, as_version=4).cells)

@@ -60,9 +60,9 @@ def verdict(profile, start):
 def test_verdicts_follow_the_numbers(results):
     assert verdict("p", "The distilled student gains") == "reproduced"
     put("p", "sst2", "student-distilled", 0.785)
-    assert verdict("p", "The distilled student gains").startswith("not reproduced")
+    assert verdict("p", "The distilled student gains") == "not reproduced: the interval includes 0"
     put("p", "sst2", "student-distilled", 0.70)
-    assert verdict("p", "The distilled student gains").startswith("not reproduced")
+    assert verdict("p", "The distilled student gains") == "not reproduced: the other way round"
     assert verdict("p", "The gain is of").startswith("smaller")
 
 

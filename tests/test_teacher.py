@@ -108,3 +108,16 @@ def test_bfloat16_cast_keeps_the_answer(monkeypatch):
     cast = teacher.predict_logits(model, tokenizer, texts, token_budget=512, progress=False)
     assert next(model.parameters()).dtype == torch.bfloat16
     np.testing.assert_allclose(exact, cast, atol=0.05)
+
+
+def test_only_a_whole_checkpoint_of_the_same_run_is_resumed(tmp_path):
+    splits, work = toy_splits(), tmp_path / "work"
+    assert teacher._checkpoint(work, CONFIG, 0, splits) is None
+    for step, whole in ((4, True), (8, False)):
+        (work / f"checkpoint-{step}").mkdir()
+        if whole:
+            (work / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+    assert teacher._checkpoint(work, CONFIG, 0, splits) == str(work / "checkpoint-4")
+    assert not (work / "checkpoint-8").exists()
+    assert teacher._checkpoint(work, CONFIG, 1, splits) is None
+    assert not (work / "checkpoint-4").exists()

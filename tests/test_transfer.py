@@ -55,3 +55,12 @@ def test_shards_of_another_identity_are_thrown_away(tmp_path):
 def test_a_missing_set_says_what_to_run(tmp_path):
     with pytest.raises(FileNotFoundError, match="03_transfer_set"):
         transfer.read(tmp_path / "none")
+
+
+def test_shards_with_other_sentences_are_labelled_anew_and_surplus_ones_go(tmp_path):
+    transfer.write_labelled(samples(10), Labeller(), tmp_path / "t", identity="x", shard_rows=4)
+    changed = [*samples(4)[:3], Sample(3, REAL, (("w99",), ("b",)))]
+    labeller = Labeller()
+    transfer.write_labelled(changed, labeller, tmp_path / "t", identity="x", shard_rows=4)
+    assert labeller.seen == [f"a {MASK} w0", f"a {MASK} w1", f"a {MASK} w2", "w99"]
+    assert transfer.read(tmp_path / "t")["sentence1"].to_pylist()[3:] == ["w99"]
