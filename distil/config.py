@@ -16,6 +16,7 @@ from distil.tasks import TASKS
 ROLES = ("student-baseline", "student-distilled")
 CHANNELS = ("random", "static", "tuned", "multichannel")
 POOLINGS = ("last", "attention")
+MAY_BE_ZERO = ("max_train", "max_dev", "n_iter", "extra_words")  # every other whole number is at least 1
 
 
 class ConfigError(ValueError):
@@ -38,6 +39,8 @@ class Config:
             elif type(value) is not field.type:
                 hint = " (YAML reads 2e-5 as text: write 2.0e-5)" if field.type is float and type(value) is str else ""
                 raise ConfigError(f"{field.name} must be {field.type.__name__}, got {value!r}{hint}")
+            elif field.type is int and value < (least := 0 if field.name in MAY_BE_ZERO else 1):
+                raise ConfigError(f"{field.name} must be at least {least}, got {value!r}")
 
     def _require(self, ok: bool, what: str) -> None:
         if not ok:
@@ -93,7 +96,6 @@ class TransferConfig(Config):
         super().__post_init__()
         for name in ("p_mask", "p_pos", "p_ng"):
             self._require(0 <= getattr(self, name) <= 1, f"{name} is a probability, got {getattr(self, name)!r}")
-        self._require(self.n_iter >= 0 and self.token_budget >= 1, "n_iter must be at least 0, token_budget at least 1")
         self._require(self.p_mask + self.p_pos <= 1, "p_mask + p_pos must not exceed 1: one uniform draw decides both")
         self._choice("tagger", ("toy", "packages", "nltk"))
 
@@ -120,6 +122,7 @@ class StudentConfig(Config):
         super().__post_init__()
         self._choice("channels", CHANNELS)
         self._choice("pooling", POOLINGS)
+        self._require(0 <= self.dropout < 1, f"dropout is a share in [0, 1), got {self.dropout!r}")
         self._require(0 <= self.alpha <= 1, f"alpha weighs two losses and lies in [0, 1], got {self.alpha!r}")
 
 

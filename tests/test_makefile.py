@@ -164,7 +164,8 @@ def test_smoke_runs_every_task_of_its_own_profile(clone):
         ("PROFILE=nope", "unknown PROFILE 'nope': known are glue offline paper smoke"),
         ("TASKS=sst2 cola", "unknown TASKS 'sst2 cola': known are sst2 qqp mnli"),
         ("TASKS=", "known are sst2 qqp mnli"),
-        ("SEEDS=", "SEEDS is empty"),
+        ("SEEDS=", "SEEDS is ''"),
+        ("SEEDS=0 one", "SEEDS is '0 one': give whole numbers"),
     ],
 )
 def test_unknown_settings_say_what_is_known(clone, setting, message):
