@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from distil.report import PAPER_ROWS, ablation, load_runs, mean_score, table
+from distil.report import PAPER_ROWS, ablation, load_runs, mean_score, points, table
 from distil.tasks import TASKS
 
 
@@ -37,7 +37,7 @@ def _dumbbell(axes: plt.Axes, x: float, scores: dict[str, float], first: bool) -
     axes.plot(x, distilled, "o", color="0.2", markersize=9, label=names[1])
     axes.plot([x - 0.3, x + 0.3], [teacher, teacher], color="0.55", linewidth=3, label=names[2])
     middle = (x, (plain + distilled) / 2)
-    axes.annotate(f"{distilled - plain:+.1f}", middle, textcoords="offset points", xytext=(10, -4), weight="bold")
+    axes.annotate(points((distilled - plain) / 100), middle, textcoords="offset points", xytext=(10, -4), weight="bold")
 
 
 def curves(profile: str) -> Figure:

@@ -125,13 +125,18 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
+def points(difference: float) -> str:
+    """A difference of scores in points, signed; rounded twice so that 6.35 reads alike however it was computed."""
+    return f"{round(100 * difference, 6):+.1f}"
+
+
 def _spread(score: tuple[float, float], seeds: list[int]) -> str:
     return percent(score[0]) + (f" ± {percent(score[1])}" if len(seeds) > 1 else "")
 
 
 def _gain(gain: tuple[float, float | None, float | None]) -> str:
-    interval = "" if gain[1] is None else f" [{100 * gain[1]:+.1f}, {100 * gain[2]:+.1f}]"
-    return f"{100 * gain[0]:+.1f}{interval}"
+    interval = "" if gain[1] is None else f" [{points(gain[1])}, {points(gain[2])}]"
+    return points(gain[0]) + interval
 
 
 def markdown(profile: str) -> str:
@@ -148,7 +153,7 @@ def markdown(profile: str) -> str:
             f"| {row['dataset']}, {row['split']}, {row['metric']} | {_spread(row['student-baseline'], row['seeds'])} "
             f"| **{_spread(row['student-distilled'], row['seeds'])}** | {_gain(row['gain'])} "
             f"| {percent(row['teacher'][0])} ({row['teacher_name']}) | {TASKS[row['task']].title}: {percent(plain)} → "
-            f"{percent(distilled)} ({100 * (distilled - plain):+.1f}), {percent(teacher)} |"
+            f"{percent(distilled)} ({points(distilled - plain)}), {percent(teacher)} |"
         )
     return "\n".join(lines)
 
@@ -171,9 +176,9 @@ def _task_claims(row: dict[str, Any]) -> list[dict[str, str]]:
     else:
         size = f"{'larger' if gain > paper_gain else 'smaller'} than the paper's"
     return [
-        _claim("The distilled student gains over the plain BiLSTM", title, f"{100 * paper_gain:+.1f}", ours,
+        _claim("The distilled student gains over the plain BiLSTM", title, points(paper_gain), ours,
                _sign_verdict(low, high)),
-        _claim("The gain is of the paper's size", title, f"{100 * paper_gain:+.1f}", ours, size),
+        _claim("The gain is of the paper's size", title, points(paper_gain), ours, size),
         _claim("It closes part of the gap to the teacher", title, f"{paper_gain / (teacher - plain):.0%} of the gap",
                f"{gain / ceiling:.0%} of the gap" if ceiling > 0 else "no gap",
                "reproduced" if low > 0 < ceiling else "not reproduced"),
