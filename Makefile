@@ -174,7 +174,7 @@ env: $(ENV) ## make .venv from pinned versions, or fill the active conda environ
 reproduce: $(RECORDS) $(PAGES)/06_results.ipynb $(if $(ARM_RUNS),$(PAGES)/07_ablation.ipynb) $(if $(filter offline,$(PROFILE)),$(README)) ## run what is missing or outdated, for PROFILE, TASKS and SEEDS
 	@echo "Records of '$(PROFILE)' are complete: see $(PAGES)/06_results.ipynb"
 
-smoke: ## run every notebook on the toy set, three minutes
+smoke: ## run every notebook on the toy set, about four minutes
 	@$(MAKE) --no-print-directory reproduce PROFILE=smoke TASKS="$(KNOWN_TASKS)" SEEDS=0 TEACHER_SEED=0
 
 # The notebooks run at their defaults (the toy set), 01 to 05 in a folder of their own; 06 and 07 must show what they keep.
