@@ -7,7 +7,10 @@ TEACHER_SEED ?= 0
 export GLUE_DIR
 
 SHELL := /bin/sh
+# One step at a time: two trainings on the same cores are slower than one after the other. Toy runs mostly start up.
+ifneq ($(PROFILE),smoke)
 .NOTPARALLEL:
+endif
 .DEFAULT_GOAL := help
 # No .DELETE_ON_ERROR: records are written atomically, and a failed run must not delete the one that is in git.
 
@@ -25,10 +28,12 @@ ifneq ($(shell printf '%s' '$(subst ','"'"',$(SEEDS))' | grep -Eqx ' *[0-9]+( +[
 $(error SEEDS is '$(SEEDS)': give whole numbers, as in SEEDS="0 1 2")
 endif
 
-# The ablation of every profile (a test compares these with configs/*/ablation.yaml).
-ABLATION_TASKS := sst2
-ABLATION_SEEDS := 0
-ARMS := real-only hard-labels
+# The arms of the profile, as name:task:stage, its seeds and the arms of `make reproduce`, read from lines of ablation.yaml
+# whose form a test checks. An arm has a teacher, a transfer set and students of its own from its stage on.
+ABLATION := configs/$(PROFILE)/ablation.yaml
+ARMS := $(shell sed -n 's/^  \([a-z0-9-]*\): {task: \([a-z0-9]*\), \([a-z_]*\): {.*/\1:\2:\3/p' $(ABLATION))
+QUICK := $(shell sed -n 's/^quick: \[\(.*\)\].*/\1/p' $(ABLATION) | tr -d ,)
+ABLATION_SEEDS := $(shell sed -n 's/^seeds: \[\(.*\)\].*/\1/p' $(ABLATION) | tr -d ,)
 
 # --- the environment ---------------------------------------------------------------------------------------------------
 
@@ -77,20 +82,27 @@ CLONE := $(ARTIFACTS)/.clone
 
 data = $(RESULTS)/data/$(PROFILE)/$(1).json
 run = $(RESULTS)/runs/$(PROFILE)/$(1)/$(2)-seed$(3).json
-arm = $(RESULTS)/ablation/$(PROFILE)/$(1)/$(2)-seed$(3).json
+# $(1) an arm as name:task:stage
+name = $(word 1,$(subst :, ,$(1)))
+task = $(word 2,$(subst :, ,$(1)))
+stage = $(word 3,$(subst :, ,$(1)))
+arm = $(RESULTS)/ablation/$(PROFILE)/$(call task,$(1))/$(call name,$(1))
+arm_run = $(call arm,$(1))-seed$(2).json
 teacher = $(call run,$(1),teacher,$(TEACHER_SEED))
 transfer = $(call run,$(1),transfer-set,$(TEACHER_SEED))
+arm_teacher = $(if $(filter teacher,$(call stage,$(1))),$(call arm,$(1))-teacher-seed$(TEACHER_SEED).json,$(call teacher,$(call task,$(1))))
+arm_transfer = $(if $(filter student,$(call stage,$(1))),$(call transfer,$(call task,$(1))),$(call arm,$(1))-transfer-set-seed$(TEACHER_SEED).json)
 
 # The modules that each notebook imports, directly or not (a test compares these with the imports).
 module = $(patsubst %,distil/%.py,$(1))
 USES_01 := $(call module,config data metrics packaged packages paths records tasks words)
-USES_02 := $(call module,batching config data embeddings metrics packaged packages paths records student tasks teacher words)
-USES_03 := $(call module,augment batching config data embeddings metrics packaged packages paths records student tasks teacher transfer words)
-USES_04 := $(call module,augment batching config data embeddings metrics packaged packages paths records student tasks train transfer words)
-USES_05 := $(call module,batching config data embeddings metrics packaged packages paths records student tasks teacher words)
-USES_06 := $(call module,config figures metrics paths records report tasks)
-USES_07 := $(call module,config figures metrics paths records report tasks)
-USES_report := $(call module,config metrics paths records report tasks)
+USES_02 := $(call module,batching config data metrics packaged packages paths pretrained records tasks teacher vocabulary words)
+USES_03 := $(call module,augment batching config data metrics packaged packages paths pretrained records tasks teacher transfer vocabulary words)
+USES_04 := $(call module,augment batching config data embeddings metrics packaged packages paths records student tasks train transfer vocabulary word2vec words)
+USES_05 := $(call module,batching config data embeddings metrics packaged packages paths pretrained records student tasks vocabulary word2vec words)
+USES_06 := $(call module,claims config figures metrics paths records report tasks)
+USES_07 := $(call module,claims config figures metrics paths records report tasks)
+USES_readme := $(call module,config metrics paths readme records report tasks)
 
 NEEDS_01 := notebooks/01_data.ipynb $(CONFIG)/data.yaml $(USES_01) $(CLONE)
 NEEDS_02 := notebooks/02_teacher.ipynb $(CONFIG)/teacher.yaml $(USES_02) $(CLONE)
@@ -121,37 +133,55 @@ $(call run,$(1),student-distilled,$(2)): $(call transfer,$(1)) $(NEEDS_04) | $(E
 	@$(STEP) 04_student --profile $(PROFILE) --task $(1) --role student-distilled --seed $(2) --teacher-seed $(TEACHER_SEED)
 endef
 
-# $(1) task, $(2) seed, $(3) arm
-define arm_rule
-$(call arm,$(1),$(3),$(2)): $(call transfer,$(1)) $(CONFIG)/ablation.yaml $(NEEDS_04) | $(ENV)
-	@$(STEP) 04_student --profile $(PROFILE) --task $(1) --arm $(3) --seed $(2) --teacher-seed $(TEACHER_SEED)
+# $(1) an arm whose stage is teacher
+define arm_teacher_rule
+$(call arm_teacher,$(1)): $(call data,$(call task,$(1))) $(ABLATION) $(NEEDS_02) | $(ENV)
+	@$(STEP) 02_teacher --profile $(PROFILE) --task $(call task,$(1)) --arm $(call name,$(1)) --seed $(TEACHER_SEED)
 endef
 
-ARM_TASKS := $(filter $(ABLATION_TASKS),$(TASKS))
+# $(1) an arm whose stage is teacher or transfer_set
+define arm_transfer_rule
+$(call arm_transfer,$(1)): $(call arm_teacher,$(1)) $(ABLATION) $(NEEDS_03) | $(ENV)
+	@$(STEP) 03_transfer_set --profile $(PROFILE) --task $(call task,$(1)) --arm $(call name,$(1)) --seed $(TEACHER_SEED)
+endef
+
+# $(1) an arm, $(2) seed
+define arm_rule
+$(call arm_run,$(1),$(2)): $(call arm_transfer,$(1)) $(ABLATION) $(NEEDS_04) | $(ENV)
+	@$(STEP) 04_student --profile $(PROFILE) --task $(call task,$(1)) --arm $(call name,$(1)) --seed $(2) --teacher-seed $(TEACHER_SEED)
+endef
+
+of_stage = $(foreach a,$(ARMS),$(if $(filter $(1),$(call stage,$(a))),$(a)))
 $(foreach t,$(KNOWN_TASKS),$(eval $(call task_rules,$(t))))
-$(foreach t,$(KNOWN_TASKS),$(foreach s,$(SEEDS),$(eval $(call student_rules,$(t),$(s)))))
-$(foreach t,$(ARM_TASKS),$(foreach s,$(ABLATION_SEEDS),$(foreach a,$(ARMS),$(eval $(call arm_rule,$(t),$(s),$(a))))))
+$(foreach t,$(KNOWN_TASKS),$(foreach s,$(sort $(SEEDS) $(ABLATION_SEEDS)),$(eval $(call student_rules,$(t),$(s)))))
+$(foreach a,$(call of_stage,teacher),$(eval $(call arm_teacher_rule,$(a))))
+$(foreach a,$(call of_stage,teacher transfer_set),$(eval $(call arm_transfer_rule,$(a))))
+$(foreach a,$(ARMS),$(foreach s,$(ABLATION_SEEDS),$(eval $(call arm_rule,$(a),$(s)))))
 
 STUDENTS := $(foreach t,$(TASKS),$(foreach s,$(SEEDS),$(foreach r,baseline distilled,$(call run,$(t),student-$(r),$(s)))))
 TABLE_1 := $(foreach t,$(TASKS),$(call data,$(t)) $(call teacher,$(t)) $(call transfer,$(t))) $(STUDENTS)
-ARM_RUNS := $(foreach t,$(ARM_TASKS),$(foreach s,$(ABLATION_SEEDS),$(foreach a,$(ARMS),$(call arm,$(t),$(a),$(s)))))
+TASK_ARMS := $(foreach a,$(ARMS),$(if $(filter $(call task,$(a)),$(TASKS)),$(a)))
+QUICK_RUNS := $(foreach a,$(TASK_ARMS),$(if $(filter $(call name,$(a)),$(QUICK)),$(call arm_run,$(a),$(firstword $(ABLATION_SEEDS)))))
+ARM_RUNS := $(foreach a,$(TASK_ARMS),$(foreach s,$(ABLATION_SEEDS),$(call arm_run,$(a),$(s))))
+FULL_RUNS := $(foreach t,$(sort $(foreach a,$(TASK_ARMS),$(call task,$(a)))),$(foreach s,$(ABLATION_SEEDS),$(foreach r,baseline distilled,$(call run,$(t),student-$(r),$(s)))))
 # Table 2 times models on the sentences of SST-2, so it needs that task among TASKS.
 SPEED := $(if $(filter sst2,$(TASKS)),$(RESULTS)/speed/$(PROFILE).json)
-RECORDS := $(TABLE_1) $(ARM_RUNS) $(SPEED)
+ABLATED := $(strip $(QUICK_RUNS) $(if $(filter ablation,$(MAKECMDGOALS)),$(ARM_RUNS) $(FULL_RUNS)))
+RECORDS := $(TABLE_1) $(ABLATED) $(SPEED)
 
 $(RESULTS)/speed/$(PROFILE).json: $(call data,sst2) $(NEEDS_05) | $(ENV)
 	@$(STEP) 05_speed --profile $(PROFILE)
 
-$(PAGES)/06_results.ipynb: $(TABLE_1) $(ARM_RUNS) $(SPEED) $(RESULTS)/paper.json notebooks/06_results.ipynb $(USES_06) | $(ENV)
+$(PAGES)/06_results.ipynb: $(RECORDS) $(RESULTS)/paper.json notebooks/06_results.ipynb $(USES_06) | $(ENV)
 	@$(STEP) 06_results --profile $(PROFILE)
 
-$(PAGES)/07_ablation.ipynb: $(TABLE_1) $(ARM_RUNS) $(RESULTS)/paper.json notebooks/07_ablation.ipynb $(USES_07) | $(ENV)
+$(PAGES)/07_ablation.ipynb: $(TABLE_1) $(ABLATED) $(RESULTS)/paper.json notebooks/07_ablation.ipynb $(USES_07) | $(ENV)
 	@$(STEP) 07_ablation --profile $(PROFILE)
 
 README := $(ARTIFACTS)/$(PROFILE)/.readme
-$(README): $(RECORDS) $(RESULTS)/paper.json $(USES_report) | $(ENV)
+$(README): $(RECORDS) $(RESULTS)/paper.json $(USES_readme) | $(ENV)
 	@echo "== README  the table of results"
-	@$(PY) -m distil.report readme
+	@$(PY) -m distil.readme
 	@mkdir -p $(dir $@) && touch $@
 
 $(CLONE):
@@ -159,7 +189,7 @@ $(CLONE):
 
 # --- what to type ------------------------------------------------------------------------------------------------------
 
-.PHONY: help env reproduce smoke test lint lab trust clean
+.PHONY: help env reproduce ablation plan submission smoke test lint lab trust clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -171,11 +201,21 @@ help: ## show this list
 
 env: $(ENV) ## make .venv from pinned versions, or fill the active conda environment
 
-reproduce: $(RECORDS) $(PAGES)/06_results.ipynb $(if $(ARM_RUNS),$(PAGES)/07_ablation.ipynb) $(if $(filter offline,$(PROFILE)),$(README)) ## run what is missing or outdated, for PROFILE, TASKS and SEEDS
+SHOWN := $(PAGES)/06_results.ipynb $(if $(ABLATED),$(PAGES)/07_ablation.ipynb) $(if $(filter offline,$(PROFILE)),$(README))
+reproduce: $(RECORDS) $(SHOWN) ## run what is missing or outdated, for PROFILE, TASKS and SEEDS
 	@echo "Records of '$(PROFILE)' are complete: see $(PAGES)/06_results.ipynb"
 
-smoke: ## run every notebook on the toy set, about four minutes
-	@$(MAKE) --no-print-directory reproduce PROFILE=smoke TASKS="$(KNOWN_TASKS)" SEEDS=0 TEACHER_SEED=0
+ablation: $(RECORDS) $(SHOWN) ## reproduce, then every arm of the profile's ablation.yaml with all its seeds
+	@echo "The ablation of '$(PROFILE)' is complete: see $(PAGES)/07_ablation.ipynb"
+
+plan: $(ENV) ## print every step of PROFILE with its inputs, sizes and an estimate of time and memory; runs nothing
+	@$(PY) -m distil.plan --profile $(PROFILE) --tasks $(TASKS) --seeds $(SEEDS)
+
+submission: $(ENV) ## write the files that the GLUE server wants, from the distilled students of PROFILE (PARTIAL=1 fills gaps)
+	@$(PY) -m distil.submission --profile $(PROFILE) --seed $(firstword $(SEEDS)) $(if $(PARTIAL),--partial)
+
+smoke: ## run every notebook on the toy set, two steps at a time: under three minutes
+	@OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j2 reproduce PROFILE=smoke TASKS="$(KNOWN_TASKS)" SEEDS=0 TEACHER_SEED=0
 
 # The notebooks run at their defaults (the toy set), 01 to 05 in a folder of their own; 06 and 07 must show what they keep.
 TRIAL := $(CURDIR)/artifacts/test
@@ -193,10 +233,11 @@ lint: $(ENV) ## check style, notebooks too
 lab: $(ENV) ## open the notebooks in JupyterLab
 	JUPYTER_PREFER_ENV_PATH=1 $(PY) -m jupyterlab --notebook-dir=notebooks
 
-# In the order of the graph, so that no record is older than what it was made from.
+# All get the same time, so that no record is older than what it was made from.
 trust: ## take the records of a clone as they are, so that `make reproduce` only renders the report
 	@mkdir -p $(ARTIFACTS) && touch -t 200001010000 $(CLONE)
-	@touch -c $(foreach p,data/*/* runs/*/*/teacher-* runs/*/*/transfer-set-* runs/*/*/student-* ablation/*/*/* speed/*,$(wildcard $(RESULTS)/$(p).json))
+	@touch $(ARTIFACTS)/.trusted
+	@touch -c -r $(ARTIFACTS)/.trusted $(foreach p,data/*/* runs/*/*/* ablation/*/*/* speed/*,$(wildcard $(RESULTS)/$(p).json))
 	@echo "The committed records count as fresh. 'make clean' takes this back."
 
 clean: ## remove what a rule makes again (prepared data, weights, downloads); records and .venv stay

@@ -1,13 +1,14 @@
 """Examples as flat id arrays, and batches of like length, for training and for prediction."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from distil.embeddings import encode
+from distil.vocabulary import encode
 
 BATCHES_PER_BUCKET = 50
 
@@ -32,11 +33,13 @@ class Column:
     offsets: np.ndarray
 
     @classmethod
-    def of(cls, sentences: Sequence[str], ids: Mapping[str, int]) -> "Column":
-        """Encode prepared sentences (words joined by spaces)."""
-        encoded = [encode(text.split(), ids) for text in sentences]
-        offsets = np.cumsum([0] + [len(row) for row in encoded])
-        return cls(np.fromiter((i for row in encoded for i in row), np.int32, offsets[-1]), offsets)
+    def of(cls, sentences: Iterable[str], ids: Mapping[str, int]) -> "Column":
+        """Encode prepared sentences (words joined by spaces); four bytes a word, so that millions of them fit."""
+        flat, offsets = array("i"), array("q", [0])
+        for text in sentences:
+            flat.extend(encode(text.split(), ids))
+            offsets.append(len(flat))
+        return cls(np.frombuffer(flat, np.int32), np.frombuffer(offsets, np.int64))
 
     @property
     def lengths(self) -> np.ndarray:

@@ -14,6 +14,8 @@ from distil import paths
 from distil.tasks import TASKS
 
 ROLES = ("student-baseline", "student-distilled")
+PAIR_INPUTS = ("joint", "separate")
+OBJECTIVES = ("mse", "kl")
 CHANNELS = ("random", "static", "tuned", "multichannel")
 POOLINGS = ("last", "attention")
 MAY_BE_ZERO = ("max_train", "max_dev", "n_iter", "extra_words")  # every other whole number is at least 1
@@ -61,9 +63,13 @@ class DataConfig(Config):
 
 @dataclass(frozen=True)
 class TeacherConfig(Config):
-    """Fine-tuning of the teacher. ``model``: ``tiny``, ``packages``, a hub id (``name@commit``) or a folder."""
+    """Fine-tuning of the teacher. ``model``: ``tiny``, ``packages``, a hub id (``name@commit``) or a folder.
+
+    ``pair_input``: ``joint`` (``[CLS] a [SEP] b [SEP]``) or ``separate`` (two passes, their features side by side).
+    """
 
     model: str
+    pair_input: str
     learning_rates: list
     epochs: int
     batch_size: int
@@ -74,6 +80,7 @@ class TeacherConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._choice("pair_input", PAIR_INPUTS)
         rates = self.learning_rates
         self._require(
             bool(rates) and all(type(x) is float and 0 < x < 1 for x in rates),
@@ -102,7 +109,10 @@ class TransferConfig(Config):
 
 @dataclass(frozen=True)
 class StudentConfig(Config):
-    """The BiLSTM and its training. ``vectors``: ``random:<width>``, ``packages`` or a file of word vectors."""
+    """The BiLSTM and its training. ``vectors``: ``random:<width>``, ``packages``, a hub id or a file of word vectors.
+
+    ``objective`` is how far the student's logits are from the teacher's: ``mse`` (section 3.2) or ``kl`` at a temperature.
+    """
 
     vectors: str
     extra_words: int
@@ -111,6 +121,8 @@ class StudentConfig(Config):
     fc_size: int
     pooling: str
     dropout: float
+    objective: str
+    temperature: float
     alpha: float
     synthetic: bool
     epochs: int
@@ -122,6 +134,8 @@ class StudentConfig(Config):
         super().__post_init__()
         self._choice("channels", CHANNELS)
         self._choice("pooling", POOLINGS)
+        self._choice("objective", OBJECTIVES)
+        self._require(self.temperature > 0, f"temperature divides logits and lies above 0, got {self.temperature!r}")
         self._require(0 <= self.dropout < 1, f"dropout is a share in [0, 1), got {self.dropout!r}")
         self._require(0 <= self.alpha <= 1, f"alpha weighs two losses and lies in [0, 1], got {self.alpha!r}")
 
@@ -137,6 +151,28 @@ class SpeedConfig(Config):
     models: list
 
 
+@dataclass(frozen=True)
+class Arm:
+    """One arm of the ablation: ``changes`` to the config of one ``stage`` (``teacher``, ``transfer_set`` or ``student``).
+
+    All that follows the changed stage is made anew for the arm; what comes before it is the main run's.
+    """
+
+    name: str
+    task: str
+    stage: str
+    changes: dict[str, Any]
+
+    def changes_of(self, section: str) -> dict[str, Any]:
+        """What the arm changes in the config of a step; most often nothing."""
+        return self.changes if section == self.stage else {}
+
+    def remakes(self, section: str) -> bool:
+        """Whether the step with this config runs anew for the arm."""
+        return STAGES.index(section) >= STAGES.index(self.stage)
+
+
+STAGES = ("teacher", "transfer_set", "student")
 STEPS: dict[str, type[Config]] = {
     "data": DataConfig,
     "teacher": TeacherConfig,
@@ -190,6 +226,24 @@ def load(profile: str, step: str, task: str, role: str = "", overrides: Mapping[
             raise ConfigError(f"{where}: unknown key {sorted(unknown)} under '{name}:'; known are {list(known)}")
     values |= by_task.get(task, {}) | by_role.get(role, {}) | dict(overrides or {})
     return build(STEPS[step], values, where)
+
+
+def arms(profile: str) -> dict[str, Arm]:
+    """The arms of ``configs/<profile>/ablation.yaml``, each checked against the config that it changes.
+
+    Raises:
+        ConfigError: an arm has no task, no stage or more than one, or changes what its stage does not know.
+    """
+    found = {}
+    for name, values in read_yaml(profile, "ablation").get("arms", {}).items():
+        where = f"configs/{profile}/ablation.yaml, arm {name}"
+        stages = [stage for stage in STAGES if isinstance(values, dict) and isinstance(values.get(stage), dict)]
+        if len(stages) != 1 or set(values) != {"task", *stages} or values["task"] not in TASKS:
+            raise ConfigError(f"{where}: wanted {{task: one of {list(TASKS)}, one of {list(STAGES)}: {{key: value}}}}")
+        arm = Arm(name, values["task"], stages[0], values[stages[0]])
+        load(profile, arm.stage, arm.task, "student-distilled", arm.changes)
+        found[name] = arm
+    return found
 
 
 def build(cls: type[C], values: Mapping[str, Any], where: str) -> C:

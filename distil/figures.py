@@ -1,10 +1,12 @@
 """The figures of the report, drawn from records alone; grey shades and marker shapes carry the meaning, not colours."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from distil.report import PAPER_ROWS, ablation, load_runs, mean_score, points, table
+from distil.report import PAPER_ROWS, dataset, load_runs, load_students, mean_score, points, table
 from distil.tasks import TASKS
 
 
@@ -46,7 +48,7 @@ def curves(profile: str) -> Figure:
     figure, panels = plt.subplots(1, max(1, len(tasks)), figsize=(10, 3.2), layout="constrained", squeeze=False)
     for axes, task in zip(panels[0], tasks, strict=False):
         for role, style in (("student-baseline", "o--"), ("student-distilled", "o-")):
-            for number, run in enumerate(load_runs(profile, task, role)):
+            for number, run in enumerate(load_students(profile, task, role)):
                 shade = "0.6" if role == "student-baseline" else "0.15"
                 history = 100 * np.array(run.record["history"])
                 axes.plot(range(1, len(history) + 1), history, style, color=shade, label="_" * bool(number) + role)
@@ -60,19 +62,24 @@ def curves(profile: str) -> Figure:
     return figure
 
 
-def ablation_arms(profile: str, task: str = "sst2") -> Figure:
-    """Difference of each arm to the full method on dev, with its 95% interval."""
-    rows = [row for row in ablation(profile, task) if row["name"] != "full"]
-    figure, axes = plt.subplots(figsize=(7, 1.2 + 0.5 * len(rows)), layout="constrained")
-    for y, row in enumerate(rows):
-        mean, low, high = (100 * value for value in row["difference"])
-        axes.plot([low, high], [y, y], color="0.5", linewidth=3)
-        axes.plot(mean, y, "o", color="0.1", markersize=8)
-    axes.axvline(0, color="0.3", linestyle="--", linewidth=1)
-    axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
-    axes.set(
-        title="What is lost without each part (left of 0 is worse)",
-        xlabel="dev accuracy minus the full method's (points)",
-    )
-    axes.margins(y=0.3)
+def ablation_arms(profile: str, rows: dict[str, list[dict[str, Any]]]) -> Figure:
+    """Difference of each arm to the full method on dev with its 95% interval, one panel a task of ``report.ablation``."""
+    rows = {task: [row for row in found if row["name"] != "full"] for task, found in rows.items()}
+    heights = [len(found) for found in rows.values()]
+    figure, panels = plt.subplots(
+        len(rows), 1, figsize=(7.5, 1.4 * len(rows) + 0.36 * sum(heights)), layout="constrained", squeeze=False, sharex=True,
+        height_ratios=[height + 1.2 for height in heights],
+    )  # fmt: skip
+    for axes, (task, found) in zip(panels[:, 0], rows.items(), strict=True):
+        for y, row in enumerate(reversed(found)):
+            mean, low, high = (100 * value for value in row["difference"])
+            axes.plot([low, high], [y, y], color="0.5", linewidth=3)
+            axes.plot(mean, y, "o", color="0.1", markersize=8)
+        axes.axvline(0, color="0.3", linestyle="--", linewidth=1)
+        axes.set_yticks(range(len(found)), [row["name"] for row in reversed(found)])
+        axes.set_title(dataset(profile, task), loc="left", fontsize=10)
+        axes.margins(y=0.6 / len(found) + 0.05)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle("Each part left out or exchanged: left of 0 is worse than the full method")
+    panels[-1, 0].set_xlabel("dev accuracy minus the full method's (points)")
     return figure

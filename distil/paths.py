@@ -32,8 +32,16 @@ def figure(profile: str, name: str) -> Path:
     return path
 
 
+def run_name(role: str, seed: int, arm: str = "") -> str:
+    """Name of a run's record and of its folder of artifacts: ``teacher-seed0``.
+
+    An ablation's run has its arm in front, ``no-mask-transfer-set-seed0``, and its student the arm alone, ``no-mask-seed0``.
+    """
+    if arm:
+        role = arm if role.startswith("student") else f"{arm}-{role}"
+    return f"{role}-seed{seed}"
+
+
 def run_record(profile: str, task: str, role: str, seed: int, arm: str = "") -> Path:
     """Path of the record of one run; an ablation's run (``arm``) is kept apart from the runs of the main table."""
-    if arm:
-        return RESULTS / "ablation" / profile / task / f"{arm}-seed{seed}.json"
-    return RESULTS / "runs" / profile / task / f"{role}-seed{seed}.json"
+    return RESULTS / ("ablation" if arm else "runs") / profile / task / f"{run_name(role, seed, arm)}.json"

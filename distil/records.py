@@ -34,6 +34,7 @@ KEYS = (
     "versions",
     "git",
     "inputs",
+    "outputs",
 )
 MAX_BYTES = 8192
 Predictions = Mapping[str, tuple[np.ndarray, np.ndarray]]  # split -> (logits [N, labels], labels [N])
@@ -86,13 +87,15 @@ def run(
     started: float,
     device: str,
     inputs: Mapping[str, str],
+    outputs: Mapping[str, str],
     **extra: Any,
 ) -> dict[str, Any]:
     """The record of one run, its metrics computed from its predictions (split -> logits, labels).
 
     Args:
         n_params: ``total`` and ``non_embedding``; ``started``: ``time.time()`` at the start of the run.
-        inputs: name -> sha256; the digests of the prepared data are added.
+        inputs: name -> sha256 of what the run read; the digests of the prepared data are added.
+        outputs: name -> sha256 of what it made: weights, or a transfer set.
         extra: further keys, such as ``history`` or ``arm``.
     """
     data = read(paths.data_record(profile, task))
@@ -109,6 +112,7 @@ def run(
         "device": device,
         **provenance(),
         "inputs": {f"data/{split}": sha for split, sha in data["digests"].items()} | dict(inputs),
+        "outputs": dict(outputs),
         "rows": data["rows"],
         **extra,
     }

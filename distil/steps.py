@@ -25,16 +25,16 @@ from distil.tasks import TASKS
 # Notebook -> its config section and the parameters that say which run it is.
 NOTEBOOKS: dict[str, tuple[str, tuple[str, ...]]] = {
     "01_data": ("data", ("profile", "task", "seed")),
-    "02_teacher": ("teacher", ("profile", "task", "seed")),
-    "03_transfer_set": ("transfer_set", ("profile", "task", "seed")),
-    "04_student": ("student", ("profile", "task", "role", "arm", "seed", "teacher_seed")),
+    "02_teacher": ("teacher", ("profile", "task", "arm", "seed")),
+    "03_transfer_set": ("transfer_set", ("profile", "task", "arm", "teacher_arm", "seed")),
+    "04_student": ("student", ("profile", "task", "role", "arm", "transfer_arm", "seed", "teacher_seed")),
     "05_speed": ("speed", ("profile", "seed")),
     "06_results": ("", ("profile",)),
     "07_ablation": ("", ("profile",)),
 }
 SHOWN = ("06_results", "07_ablation")  # they keep the outputs of this profile in notebooks/
 SHOWN_PROFILE = "offline"
-ROLE = {"02_teacher": "teacher", "03_transfer_set": "transfer-set"}
+ROLE = {"02_teacher": "teacher", "03_transfer_set": "transfer-set"}  # of the notebooks that have but one
 NEEDED_BYTES = 2 * 10**9
 
 
@@ -57,8 +57,8 @@ class Step:
     @property
     def name(self) -> str:
         """Name of the executed copy: ``02_teacher-seed0``, ``04_real-only-seed0``, ``01_data``."""
-        role = self.arm or ROLE.get(self.notebook, self.role)
-        return f"{self.notebook[:2]}_{role}-seed{self.seed}" if role else self.notebook
+        role = ROLE.get(self.notebook, self.role)
+        return f"{self.notebook[:2]}_{paths.run_name(role, self.seed, self.arm)}" if role else self.notebook
 
     @property
     def title(self) -> str:
@@ -84,7 +84,12 @@ def parameters(step: Step) -> dict[str, Any]:
         ConfigError: unknown profile, task, role or arm, a bad config file, or ``GLUE_DIR`` is no folder.
     """
     section, names = NOTEBOOKS[step.notebook]
-    values = {name: getattr(step, name) for name in names}
+    arm = _arm(step)
+    upstream = {  # whose teacher, whose transfer set: the arm's own, or the main run's
+        "teacher_arm": step.arm if arm and arm.remakes("teacher") else "",
+        "transfer_arm": step.arm if arm and arm.remakes("transfer_set") else "",
+    }
+    values = {name: upstream[name] if name in upstream else getattr(step, name) for name in names}
     if "task" in names and step.task not in TASKS:
         raise ConfigError(f"{step.notebook} needs --task: one of {', '.join(TASKS)}; got {step.task!r}")
     if "role" in names and step.role not in config.ROLES:
@@ -92,19 +97,22 @@ def parameters(step: Step) -> dict[str, Any]:
     if not section:
         config.read_yaml(step.profile, "data")  # for its error on an unknown profile
         return values
-    loaded = config.load(step.profile, section, step.task or "sst2", step.role, _arm(step))
+    changes = arm.changes_of(section) if arm else {}
+    loaded = config.load(step.profile, section, step.task or "sst2", step.role, changes)
     values |= {field.name: getattr(loaded, field.name) for field in fields(loaded)}
     if values.get("source") == "hub" and os.environ.get("GLUE_DIR"):
         values["source"] = str(_glue_dir())
     return values
 
 
-def _arm(step: Step) -> dict[str, Any]:
+def _arm(step: Step) -> config.Arm | None:
     if not step.arm:
-        return {}
-    arms = config.read_yaml(step.profile, "ablation").get("arms", {})
+        return None
+    arms = config.arms(step.profile)
     if step.arm not in arms:
         raise ConfigError(f"unknown arm {step.arm!r}: configs/{step.profile}/ablation.yaml has {', '.join(arms)}")
+    if step.task != arms[step.arm].task:
+        raise ConfigError(f"arm {step.arm!r} is for task {arms[step.arm].task}, got {step.task!r}")
     return arms[step.arm]
 
 
@@ -182,12 +190,14 @@ def _parse(arguments: list[str] | None) -> Step:
     parser.add_argument("--profile", required=True)
     parser.add_argument("--task", default="")
     parser.add_argument("--role", default="", help=" or ".join(config.ROLES))
-    parser.add_argument("--arm", default="", help="an arm of ablation.yaml, a changed student-distilled")
+    parser.add_argument("--arm", default="", help="an arm of ablation.yaml")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--teacher-seed", type=int, default=0)
     step = Step(**vars(parser.parse_args(arguments)))
     task = step.task if "task" in NOTEBOOKS[step.notebook][1] else ""
-    return replace(step, task=task, role="student-distilled" if step.arm else step.role)
+    return replace(
+        step, task=task, role="student-distilled" if step.arm and step.notebook == "04_student" else step.role
+    )
 
 
 if __name__ == "__main__":

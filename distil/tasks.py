@@ -23,7 +23,7 @@ class Task:
         splits: our name of a split -> where it lives.
         glue_train_rows: rows of GLUE's whole training set, to tell it from a part of it.
         f1: whether the paper reports F1 of the positive class beside accuracy.
-        skip_short_rows: GLUE's own QQP file has a few rows that lack columns; they are left out, as everyone does.
+        short_rows: how many rows without all columns are left out before it is an error: GLUE's own QQP file has a few.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Task:
     splits: dict[str, Split]
     glue_train_rows: int
     f1: bool = False
-    skip_short_rows: bool = False
+    short_rows: int = 0
 
     @property
     def pair(self) -> bool:
@@ -73,7 +73,7 @@ QQP = Task(
     splits={"train": _TRAIN, "dev": _DEV},
     glue_train_rows=363_846,
     f1=True,
-    skip_short_rows=True,
+    short_rows=10,
 )
 MNLI = Task(
     "mnli",

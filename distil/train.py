@@ -24,15 +24,23 @@ class CheckpointError(RuntimeError):
 
 
 def distillation_loss(
-    student_logits: Tensor, teacher_logits: Tensor | None, targets: Tensor | None, alpha: float
+    student_logits: Tensor,
+    teacher_logits: Tensor | None,
+    targets: Tensor | None,
+    alpha: float,
+    *,
+    objective: str = "mse",
+    temperature: float = 1.0,
 ) -> Tensor:
-    """alpha * CE(student, targets) + (1 - alpha) * MSE(student logits, teacher logits); both are minimised.
+    """alpha * CE(student, targets) + (1 - alpha) * distance(student logits, teacher logits); both are minimised.
 
     A much-read summary prints a minus before the distillation term; that sign belongs to the cross-entropy alone.
 
     Args:
         student_logits, teacher_logits: [B, labels]; the teacher's may be None when alpha is 1.
         targets: [B], gold labels or, for synthetic examples, the teacher's argmax; may be None when alpha is 0.
+        objective: the distance. ``mse``: the paper's (section 3.2), a mean over labels too. ``kl``: T^2 KL(teacher || student),
+            both softened by ``temperature`` T; the factor keeps the gradient's size (Hinton et al. 2015, section 2).
 
     Raises:
         ValueError: a term has weight but no input.
@@ -43,8 +51,18 @@ def distillation_loss(
     if alpha > 0:
         loss = loss + alpha * F.cross_entropy(student_logits, targets)
     if alpha < 1:
-        loss = loss + (1 - alpha) * F.mse_loss(student_logits, teacher_logits)
+        distance = (
+            _soft_kl(student_logits, teacher_logits, temperature)
+            if objective == "kl"
+            else F.mse_loss(student_logits, teacher_logits)
+        )
+        loss = loss + (1 - alpha) * distance
     return loss
+
+
+def _soft_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    student, teacher = ((logits / temperature).log_softmax(dim=1) for logits in (student_logits, teacher_logits))
+    return temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 
 def predict(student: BiLSTMStudent, examples: Examples) -> np.ndarray:
@@ -125,6 +143,8 @@ def _epoch(
             None if logits is None else logits[rows].to(where),
             targets[rows].to(where),
             config.alpha,
+            objective=config.objective,
+            temperature=config.temperature,
         )
         loss.backward()
         optimizer.step()

@@ -8,14 +8,14 @@ import hashlib
 import itertools
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distil.augment import Sample
+from distil.augment import REAL, Sample
 from distil.packages import sha256
 from distil.words import MASK, to_text
 
@@ -77,7 +77,7 @@ def _table(samples: Sequence[Sample]) -> pa.Table:
     return pa.table(columns)
 
 
-def _batched(samples: Iterable[Sample], size: int) -> Iterable[list[Sample]]:
+def _batched(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
     iterator = iter(samples)
     while chunk := list(itertools.islice(iterator, size)):
         yield chunk
@@ -98,10 +98,26 @@ def read(folder: Path) -> pa.Table:
     return pa.concat_tables([pq.read_table(part) for part in parts])
 
 
+def sentences(table: pa.Table, column: str) -> Iterator[str]:
+    """One sentence column of a transfer set, a shard's worth of Python strings at a time."""
+    for chunk in table.column(column).chunks:
+        yield from chunk.to_pylist()
+
+
 def logits(table: pa.Table) -> np.ndarray:
     """The teacher's logits of a transfer set, float32 [N, labels]."""
     column = table.column("logits").combine_chunks()
     return column.flatten().to_numpy().reshape(len(column), -1).copy()  # Arrow's own memory is read-only
+
+
+def targets(table: pa.Table, gold: np.ndarray) -> np.ndarray:
+    """Class of each example [N]: a real one has its gold label, a synthetic one the teacher's argmax (section 3.2).
+
+    Args:
+        gold: labels of the training split, by row.
+    """
+    real = table.column("kind").to_numpy() == REAL
+    return np.where(real, gold[table.column("idx").to_numpy()], logits(table).argmax(axis=1))
 
 
 def digest(folder: Path) -> str:

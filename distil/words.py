@@ -7,6 +7,7 @@ way. The student reads the words; the teacher reads the same words joined by spa
 import json
 import pickle
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from nltk.tag import DefaultTagger, UnigramTagger
 from nltk.tag.perceptron import PerceptronTagger
@@ -43,7 +44,7 @@ class _SetOnlyUnpickler(pickle.Unpickler):
 
 def _perceptron_from_package() -> PerceptronTagger:
     """NLTK's own averaged perceptron tagger, with the weights of Honnibal's model that a package carries."""
-    path = paths.ARTIFACTS / "models" / "averaged_perceptron_tagger.json"
+    path = tagger_file("packages")
     if not path.exists():
         with packages.open_member(packages.TAGGER, "textblob_aptagger/trontagger-0.1.0.pickle") as stream:
             weights, tagdict, classes = _SetOnlyUnpickler(stream).load()
@@ -56,6 +57,18 @@ def _perceptron_from_package() -> PerceptronTagger:
     return tagger
 
 
+def tagger_file(name: str) -> Path:
+    """The file that a loaded tagger's answers depend on, for records."""
+    if name == "nltk":
+        import nltk
+
+        return (
+            Path(nltk.data.find("taggers/averaged_perceptron_tagger_eng"))
+            / "averaged_perceptron_tagger_eng.weights.json"
+        )
+    return paths.TOY / "tags.json" if name == "toy" else paths.ARTIFACTS / "models" / "averaged_perceptron_tagger.json"
+
+
 def load_tagger(name: str) -> Tagger:
     """A function from words to Penn Treebank tags, one a word.
 
@@ -64,7 +77,7 @@ def load_tagger(name: str) -> Tagger:
             package) or ``nltk`` (the same tagger, weights by ``nltk.download``).
     """
     if name == "toy":
-        lexicon = json.loads((paths.TOY / "tags.json").read_text(encoding="utf-8"))
+        lexicon = json.loads(tagger_file("toy").read_text(encoding="utf-8"))
         tagger = UnigramTagger(model=lexicon, backoff=DefaultTagger("NN"))
     elif name == "packages":
         tagger = _perceptron_from_package()

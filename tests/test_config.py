@@ -7,8 +7,10 @@ from distil import config, paths
 from distil.config import ConfigError, StudentConfig, TransferConfig, load
 from distil.tasks import TASKS
 
+PROFILES = ["smoke", "offline", "glue", "paper"]  # those of the repository; a user's own are the user's
 
-@pytest.mark.parametrize("profile", config.profiles())
+
+@pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("step", config.STEPS)
 @pytest.mark.parametrize("task", TASKS)
 def test_every_committed_config_loads(profile, step, task):
@@ -28,6 +30,36 @@ def test_the_paper_profile_has_the_papers_values():
         assert (transfer.p_mask, transfer.p_pos, transfer.p_ng, transfer.n_iter) == (0.1, 0.1, 0.25, n_iter)
         assert (student.alpha, student.lr, student.rho, student.batch_size) == (0.0, 1.0, 0.95, batch_size)
     assert load("paper", "teacher", "sst2").learning_rates == [2e-5, 3e-5, 4e-5, 5e-5]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_arm_changes_one_stage_of_its_task(profile):
+    arms = config.arms(profile)
+    assert arms["no-mask"].changes_of("transfer_set") == {"p_mask": 0.0} and not arms["no-mask"].changes_of("student")
+    remade = {name: [stage for stage in config.STAGES if arm.remakes(stage)] for name, arm in arms.items()}
+    assert remade["separate"] == ["teacher", "transfer_set", "student"]
+    assert remade["no-ngram"] == ["transfer_set", "student"] and remade["kl"] == ["student"]
+
+
+@pytest.mark.parametrize(
+    "text, wanted",
+    [
+        ("{student: {alpha: 1.0}}", "arm x: wanted {task: one of"),
+        ("{task: cola, student: {alpha: 1.0}}", "arm x: wanted"),
+        ("{task: sst2, student: {alpha: 1.0}, teacher: {epochs: 1}}", "arm x: wanted"),
+        ("{task: sst2, student: {alfa: 1.0}}", "unknown key .'alfa'"),
+        ("3", "arm x: wanted"),
+    ],
+)
+def test_a_wrong_arm_is_refused(tmp_path, monkeypatch, text, wanted):
+    (tmp_path / "mine").mkdir()
+    for name in ("student", "teacher"):
+        text_of = (paths.CONFIGS / "smoke" / f"{name}.yaml").read_text(encoding="utf-8")
+        (tmp_path / "mine" / f"{name}.yaml").write_text(text_of, encoding="utf-8")
+    (tmp_path / "mine" / "ablation.yaml").write_text(f"arms:\n  x: {text}\n", encoding="utf-8")
+    monkeypatch.setattr(paths, "CONFIGS", tmp_path)
+    with pytest.raises(ConfigError, match=wanted):
+        config.arms("mine")
 
 
 @pytest.fixture
@@ -90,8 +122,8 @@ def test_unknown_profile_and_task_list_the_known_ones():
 
 def test_values_typed_into_a_notebook_are_checked_too():
     with pytest.raises(ConfigError, match="channels must be one of"):
-        StudentConfig("random:4", 0, "both", 4, 4, "last", 0.0, 0.0, True, 1, 2, 1.0, 0.95)
+        StudentConfig("random:4", 0, "both", 4, 4, "last", 0.0, "mse", 1.0, 0.0, True, 1, 2, 1.0, 0.95)
     with pytest.raises(ConfigError, match="alpha"):
-        StudentConfig("random:4", 0, "tuned", 4, 4, "last", 0.0, 1.5, True, 1, 2, 1.0, 0.95)
+        StudentConfig("random:4", 0, "tuned", 4, 4, "last", 0.0, "mse", 1.0, 1.5, True, 1, 2, 1.0, 0.95)
     with pytest.raises(ConfigError, match="token_budget must be int"):
         TransferConfig(1, 0.1, 0.1, 0.1, "toy", "many")

@@ -5,7 +5,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
 from distil import data, paths, words
-from distil.data import DataError, load_task, read_tsv
+from distil.data import DataError, load_hub, load_task, read_tsv
 from distil.tasks import MNLI, QQP, SST2, TASKS
 
 
@@ -86,6 +86,10 @@ def test_short_rows_of_glues_own_qqp_file_are_left_out(tmp_path):
         "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n0\t1\t2\ta ?\tb ?\t1\n1\t2\n", encoding="utf-8"
     )
     assert read_tsv(QQP, path) == [("a ?", "b ?", 1)]
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write("2\t3\n" * 10)  # GLUE has a handful: more are damage
+    with pytest.raises(DataError, match=r"line 13: 2 columns, the header has 6; is a tab missing"):
+        read_tsv(QQP, path)
 
 
 def hub_repository(folder, config, splits):
@@ -144,3 +148,8 @@ def test_a_data_set_is_named_by_what_it_is():
     assert data.dataset_name("sst2", "toy", 240) == "toy/sst2"
     assert data.dataset_name("mnli", "hub", 392_702) == "glue/mnli"
     assert data.dataset_name("mnli", "/some/folder", 46_467) == "glue-part/mnli"
+
+
+def test_a_hub_that_cannot_be_reached_says_what_to_do(tmp_path):
+    with pytest.raises(DataError, match="cannot load sst2 of .*GLUE_DIR"):
+        load_hub(SST2, str(tmp_path / "nothing"), None)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from distil import embeddings
-from distil.embeddings import PAD, UNKNOWN, EmbeddingError, build_vocabulary, encode, load_vectors
+from distil.embeddings import EmbeddingError, load_vectors
+from distil.vocabulary import PAD, UNKNOWN, build_vocabulary, encode
 
 VECTORS = {"the": [0.1, -0.2, 0.3], "film": [1.0, 2.0, 3.0], "good": [-1.5, 0.5, 0.25]}
 
@@ -18,13 +19,31 @@ def write_text_with_header(path):
     path.write_text("3 3\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
 
 
+def write_text_of_word2vec(path):
+    """A space before each line's end, and the count and width in front."""
+    write_text_with_header(path)
+    path.write_text(path.read_text(encoding="utf-8").replace("\n", " \n"), encoding="utf-8")
+
+
 def write_binary(path):
     body = b"".join(f"{w} ".encode() + np.array(v, np.float32).tobytes() + b"\n" for w, v in VECTORS.items())
     path.write_bytes(b"3 3\n" + body)
 
 
+def write_npy(path):
+    np.save(path, np.array(list(VECTORS.values()), np.float32))
+    path.with_suffix(".txt").write_text("\n".join(VECTORS) + "\n", encoding="utf-8")
+
+
 @pytest.mark.parametrize(
-    "write, name", [(write_text, "v.txt"), (write_text_with_header, "v.txt"), (write_binary, "v.bin")]
+    "write, name",
+    [
+        (write_text, "v.txt"),
+        (write_text_with_header, "v.txt"),
+        (write_text_of_word2vec, "v.txt"),
+        (write_binary, "v.bin"),
+        (write_npy, "v.npy"),
+    ],
 )
 def test_known_words_get_their_vectors_from_every_format(tmp_path, write, name):
     write(tmp_path / name)
@@ -56,9 +75,37 @@ def test_vocabulary_is_by_frequency_and_a_mask_is_unknown():
 
 
 def test_frequent_words_are_the_first_of_the_file(tmp_path):
-    write_text(tmp_path / "v.txt")
-    assert embeddings.frequent_words(str(tmp_path / "v.txt"), 2) == ["the", "film"]
+    for write, name in ((write_text, "v.txt"), (write_binary, "v.bin"), (write_npy, "w.npy")):
+        write(tmp_path / name)
+        assert embeddings.frequent_words(str(tmp_path / name), 2) == ["the", "film"]
+        assert embeddings.frequent_words(str(tmp_path / name), 9) == list(VECTORS)
     assert embeddings.frequent_words("random:5", 2) == []
+
+
+def test_words_of_a_text_file_may_hold_spaces_and_line_separators(tmp_path):
+    """As GloVe 840B's ". . ." does, and U+0085, which Python takes for the end of a line."""
+    (tmp_path / "v.txt").write_bytes("the 1 2\n. . . 3 4\nx\u0085y 5 6\n\n. 7 8\n".encode())
+    vocabulary = build_vocabulary([["the", ".", "x\u0085y", "of"]])
+    vectors, coverage = load_vectors(str(tmp_path / "v.txt"), vocabulary, seed=0)
+    assert [vectors[vocabulary.ids[word]].tolist() for word in ("the", ".", "x\u0085y")] == [[1, 2], [7, 8], [5, 6]]
+    assert coverage == 3 / 4
+
+
+@pytest.mark.parametrize(
+    "text, wanted",
+    [
+        (b"the 0.1 0.2\nfilm 0.1 oops\n", "line 2: not a word followed by numbers"),
+        (b"the 0.1 0.2\nfilm 0.1\n", "line 2: not a word followed by numbers, of which other lines have 2"),
+        (b"the 0.1 0.2\nother\n", "line 2: not a word"),
+        (b"the\n", "line 1: not a word"),
+        (b"the 0.1 0.2\ncaf\xe9 0.1 0.2\n", "line 2: not UTF-8"),
+        (b"\x1f\x8b\x08\x00 of gzip", "line 1: not UTF-8 text; a packed file must be unpacked"),
+    ],
+)
+def test_a_malformed_line_of_a_text_file_is_named(tmp_path, text, wanted):
+    (tmp_path / "v.txt").write_bytes(text)
+    with pytest.raises(EmbeddingError, match=wanted):
+        load_vectors(str(tmp_path / "v.txt"), build_vocabulary([["the", "film"]]), seed=0)
 
 
 def test_errors_say_what_is_wrong(tmp_path):
@@ -67,9 +114,8 @@ def test_errors_say_what_is_wrong(tmp_path):
         load_vectors(str(tmp_path / "none.txt"), vocabulary, seed=0)
     with pytest.raises(EmbeddingError, match="random:<width>"):
         load_vectors("random:wide", vocabulary, seed=0)
-    (tmp_path / "bad.txt").write_text("the 0.1 0.2\nfilm 0.1 oops\n")
-    with pytest.raises(EmbeddingError, match="line 2"):
-        load_vectors(str(tmp_path / "bad.txt"), vocabulary, seed=0)
+    with pytest.raises(EmbeddingError, match=r"no word vectors at .*the 40 digits of a commit"):
+        load_vectors("fse/word2vec-google-news-300@main", vocabulary, seed=0)
     write_binary(tmp_path / "cut.bin")
     (tmp_path / "cut.bin").write_bytes((tmp_path / "cut.bin").read_bytes()[:-6])
     with pytest.raises(EmbeddingError, match="ends early"):
@@ -77,3 +123,13 @@ def test_errors_say_what_is_wrong(tmp_path):
     write_text(tmp_path / "v.txt")
     with pytest.raises(EmbeddingError, match="no word of the vocabulary"):
         load_vectors(str(tmp_path / "v.txt"), build_vocabulary([["other"]]), seed=0)
+
+
+def test_a_source_is_named_by_what_it_holds(tmp_path):
+    path = tmp_path / "v.txt"
+    path.write_text("a 1 2\n", encoding="utf-8")
+    before = embeddings.digest(str(path))
+    path.write_text("a 1 3\n", encoding="utf-8")
+    assert set(before) == {"vectors/v.txt"} and before != embeddings.digest(str(path))
+    assert embeddings.digest("someone/words@" + "a" * 40) == {"vectors/someone/words": "a" * 40}
+    assert embeddings.digest("random:8") == {} and len(embeddings.digest("packages")) == 1

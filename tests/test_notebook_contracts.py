@@ -13,7 +13,8 @@ from distil import config, paths, steps
 NOTEBOOKS = list(steps.NOTEBOOKS)
 STORED = list(steps.SHOWN)  # these keep their outputs; the others carry none
 TAGS = {"parameters", "raises-exception", "nbval-ignore-output", "nbval-check-output", "nbval-skip"}
-RUN_TYPES = {"profile": str, "task": str, "role": str, "arm": str, "seed": int, "teacher_seed": int}
+RUN_TYPES = dict.fromkeys(("profile", "task", "role", "arm", "teacher_arm", "transfer_arm"), str)
+RUN_TYPES |= {"seed": int, "teacher_seed": int}
 MAX_CELL_LINES = 25
 PROSE = 0.75  # words of prose for each word of code, at least
 
@@ -100,7 +101,8 @@ def test_defaults_are_the_smoke_profile(name, notebook):
         return
     smoke = config.load("smoke", section, "sst2", values.get("role", ""))
     assert {key: value for key, value in values.items() if key not in run} == vars(smoke)
-    expected = {"profile": "smoke", "task": "sst2", "arm": "", "seed": 0, "teacher_seed": 0}
+    expected = {"profile": "smoke", "task": "sst2"}
+    expected |= {"arm": "", "teacher_arm": "", "transfer_arm": "", "seed": 0, "teacher_seed": 0}
     assert {key: values[key] for key in run if key != "role"} == {k: v for k, v in expected.items() if k in run}
 
 

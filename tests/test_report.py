@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from distil import figures, paths, records, report
+from distil import claims, config, figures, paths, readme, records, report
 from distil.records import KEYS, RecordError
 
 N = 400
@@ -29,6 +29,9 @@ def put(profile, task, role, accuracy, seed=0, arm="", **changes):
 @pytest.fixture
 def results(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
+    arms = {"real-only": config.Arm("real-only", "sst2", "student", {}), "kl": config.Arm("kl", "sst2", "student", {})}
+    monkeypatch.setattr(config, "arms", lambda profile: arms)
+    records.write(paths.data_record("p", "sst2"), {"profile": "p", "task": "sst2", "dataset": "some-set"})
     put("p", "sst2", "teacher", 0.90)
     put("p", "sst2", "student-baseline", 0.78)
     put("p", "sst2", "student-distilled", 0.85)
@@ -54,7 +57,7 @@ def test_several_seeds_show_their_spread(results):
 
 
 def verdict(profile, start):
-    return next(c["verdict"] for c in report.claims(profile) if c["claim"].startswith(start))
+    return next(c["verdict"] for c in claims.claims(profile) if c["claim"].startswith(start))
 
 
 def test_verdicts_follow_the_numbers(results):
@@ -67,10 +70,27 @@ def test_verdicts_follow_the_numbers(results):
 
 
 def test_the_ablation_compares_with_the_full_method(results):
-    rows = {row["name"]: row for row in report.ablation("p")}
+    rows = {row["name"]: row for row in report.ablation("p", "sst2")}
     assert rows["full"]["difference"] == (0, 0, 0)
     assert rows["real-only"]["difference"][0] == pytest.approx(-0.05)
     assert verdict("p", "Synthetic examples help") == "reproduced"
+
+
+def test_a_student_of_a_transfer_set_made_since_again_is_left_out(results):
+    put("p", "sst2", "transfer-set", 0.9, outputs={"transfer-set": "new"})
+    put("p", "sst2", "student-distilled", 0.86, inputs={"transfer-set": "new"})
+    put("p", "sst2", "student-distilled", 0.70, seed=1, inputs={"transfer-set": "old"})
+    (row,) = report.table("p")
+    assert row["seeds"] == [0] and row["student-distilled"][0] == 0.86
+    assert "sst2 distilled: 1 of another transfer set than the one on record" in claims.missing("p")
+
+
+def test_an_arm_with_a_transfer_set_of_its_own_is_kept(results):
+    put("p", "sst2", "transfer-set", 0.9, outputs={"transfer-set": "main"})
+    put("p", "sst2", "transfer-set", 0.9, arm="kl", outputs={"transfer-set": "own"})
+    put("p", "sst2", "student-distilled", 0.84, arm="kl", inputs={"transfer-set": "own"})
+    put("p", "sst2", "student-distilled", 0.80, arm="real-only", inputs={"transfer-set": "own"})
+    assert [row["name"] for row in report.ablation("p", "sst2")] == ["plain", "full", "kl"]
 
 
 def test_profiles_are_never_mixed(results):
@@ -91,7 +111,7 @@ def put_speed(profile="p", small=963_002):
 def test_a_speed_record_of_another_profile_is_refused_by_name(results):
     put_speed("other")
     with pytest.raises(RecordError, match=r"speed/p.json says it is of other"):
-        report.claims("p")
+        claims.claims("p")
 
 
 def test_the_ratio_of_parameters_is_judged_by_its_number(results):
@@ -118,21 +138,25 @@ def test_the_mismatched_split_stands_beside_its_own_column():
 def test_a_task_without_all_its_runs_is_left_out_and_said_to_be(results):
     put("p", "mnli", "teacher", 0.8)
     assert [row["task"] for row in report.table("p")] == ["sst2"]
-    assert [line.partition(":")[0] for line in report.missing("p")] == ["qqp", "mnli", "Table 2"]
+    found = [line.partition(":")[0] for line in claims.missing("p")]
+    assert found == ["qqp", "mnli", "Table 2", "arms of the ablation without a record (make ablation)"]
 
 
 def test_readme_is_rewritten_and_a_changed_number_is_noticed(results):
-    readme = results / "README.md"
-    readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
-    assert not report.write_readme("p", readme, check=True) and "old" in readme.read_text()
-    report.write_readme("p", readme)
-    text = readme.read_text()
-    assert report.write_readme("p", readme, check=True) and text.startswith("before\n") and text.endswith("\nafter\n")
-    readme.write_text(text.replace("85.0", "85.1"))
-    assert not report.write_readme("p", readme, check=True)
-    readme.write_text("no block")
+    text = readme.readme(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n", "p")
+    assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text and "**85.0**" in text
+    assert readme.readme(text, "p") == text
+    assert readme.readme(text.replace("85.0", "85.1"), "p") == text
     with pytest.raises(RecordError, match="no block"):
-        report.write_readme("p", readme)
+        readme.readme("no block", "p")
+
+
+def test_a_link_to_code_finds_its_line_or_says_that_there_is_none(tmp_path):
+    (tmp_path / "code.py").write_text("import os\n\nclass A:\n    def run_all(self): ...\n\ndef run(): ...\n")
+    text = "see [run](code.py#L1), [A](code.py#L99) and [run_all](code.py#L4)"
+    assert readme.anchors(text, tmp_path) == "see [run](code.py#L6), [A](code.py#L3) and [run_all](code.py#L4)"
+    with pytest.raises(RecordError, match="does not define gone"):
+        readme.anchors("[gone](code.py#L1)", tmp_path)
 
 
 def test_the_gains_figure_plots_the_table(results):
@@ -142,9 +166,9 @@ def test_the_gains_figure_plots_the_table(results):
 
 
 def test_the_ablation_figure_plots_the_differences(results):
-    axes = figures.ablation_arms("p").axes[0]
+    axes = figures.ablation_arms("p", {"sst2": report.ablation("p", "sst2")}).axes[0]
     points = [line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 1]
-    assert points == pytest.approx([-7, -5])
+    assert points == pytest.approx([-5, -7])
     assert len(figures.curves("p").axes) == 1
 
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from distil import metrics, paths, records, report
+from distil import metrics, paths, readme, records, report
 from distil.records import KEYS
 from distil.tasks import TASKS
 
@@ -40,7 +40,9 @@ def test_a_record_has_its_keys_and_its_scores_follow_from_its_logits(path):
     record = records.read(path)
     assert path.stat().st_size < records.MAX_BYTES and not set(KEYS) - set(record)
     assert path.parts[-3:-1] == (record["profile"], record["task"])
-    assert path.stem == f"{record.get('arm') or record['role']}-seed{record['seed']}"
+    assert path == paths.run_record(
+        record["profile"], record["task"], record["role"], record["seed"], record.get("arm", "")
+    )
     predictions = records.read_predictions(path)
     assert set(predictions) == set(record["metrics"])
     for split, (logits, labels) in predictions.items():
@@ -57,15 +59,27 @@ def test_a_students_score_is_the_best_of_its_epochs(path):
         assert record["metrics"]["dev"]["accuracy"] == pytest.approx(max(record["history"]), abs=1e-9)
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_the_chain_of_inputs_holds(task):
-    home = ROOT / "runs" / "offline" / task
-    teacher, transfer_set, distilled = (
-        records.read(home / f"{role}-seed0.json")["inputs"] for role in ("teacher", "transfer-set", "student-distilled")
-    )
-    assert transfer_set["teacher/weights"] == teacher["teacher/weights"]
-    assert distilled["transfer-set"] == transfer_set["transfer-set"]
-    assert distilled["data/dev"] == teacher["data/dev"]
+@pytest.mark.parametrize("path", [path for path in RUNS if "transfer-set" in path.stem], ids=name)
+def test_a_transfer_set_was_labelled_by_the_teacher_on_record(path):
+    record = records.read(path)
+    teachers = [path.with_name(path.name.replace("transfer-set", "teacher"))]
+    teachers.append(paths.run_record(record["profile"], record["task"], "teacher", record["seed"]))
+    teacher = records.read(next(path for path in teachers if path.exists()))
+    for file, digest in teacher["outputs"].items():
+        assert record["inputs"][f"teacher/{file}"] == digest
+    assert record["inputs"]["data/train"] == teacher["inputs"]["data/train"]
+
+
+@pytest.mark.parametrize("path", [path for path in RUNS if "teacher" not in path.stem], ids=name)
+def test_a_student_learned_from_the_transfer_set_on_record(path):
+    record = records.read(path)
+    if record["role"] != "student-distilled":
+        return
+    home = [path.with_name(f"{record['arm']}-transfer-set-seed{record['teacher_seed']}.json")]
+    home.append(paths.run_record(record["profile"], record["task"], "transfer-set", record["teacher_seed"]))
+    transfer_set = records.read(next(path for path in home if path.exists()))
+    assert record["inputs"]["transfer-set"] == transfer_set["outputs"]["transfer-set"]
+    assert record["inputs"]["data/dev"] == transfer_set["inputs"]["data/dev"]
 
 
 def test_the_offline_claims_of_the_issue():
@@ -79,13 +93,24 @@ def test_the_offline_claims_of_the_issue():
             assert score["student-distilled"] - score["student-baseline"] >= 0.04
 
 
-def test_readme_shows_the_committed_records():
-    assert report.write_readme("offline", paths.ROOT / "README.md", check=True), "run 'python -m distil.report readme'"
+def test_the_pages_show_the_committed_records_and_the_lines_of_the_code(capsys):
+    assert readme.main(["--check"]) == 0, capsys.readouterr().err
 
 
-def test_every_link_and_figure_of_readme_exists():
-    for target in re.findall(r"\]\(([^)#:]+)\)", (paths.ROOT / "README.md").read_text(encoding="utf-8")):
-        assert (paths.ROOT / target).exists(), target
+@pytest.mark.parametrize("page", ["README.md", "docs/method.md"])
+def test_every_link_and_figure_of_a_page_exists(page):
+    page = paths.ROOT / page
+    for target in re.findall(r"\]\(([^)#:]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_every_row_of_the_method_names_code_and_a_test():
+    rows = (paths.ROOT / "docs" / "method.md").read_text(encoding="utf-8").split("\n|---")[1].split("\n\n")[0]
+    rows = [row.split("|")[1:-1] for row in rows.splitlines()[1:]]
+    assert len(rows) > 20
+    for item, _, _, code, test in rows:
+        assert re.search(r"\]\(\.\./distil/\w+\.py#L\d+\)", code), item
+        assert re.search(r"\[test_\w+\]\(\.\./tests/\w+\.py#L\d+\)", test), item
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,10 @@ def test_parameter_that_the_notebook_does_not_declare(place, capfd):
         (["06_results", "--profile", "nope"], "unknown profile 'nope'"),
         (["01_data", "--profile", "smoke", "--task", "cola"], "sst2, qqp, mnli"),
         (["04_student", "--profile", "smoke", "--task", "sst2"], "needs --role"),
-        (["04_student", "--profile", "smoke", "--task", "sst2", "--arm", "nope"], "real-only, hard-labels"),
+        (
+            ["04_student", "--profile", "smoke", "--task", "sst2", "--arm", "nope"],
+            "real-only, half-labels, hard-labels",
+        ),
     ],
 )
 def test_wrong_arguments_say_what_is_known(capfd, arguments, message):
@@ -182,12 +185,32 @@ def test_an_arm_changes_the_distilled_student():
     }
 
 
+def test_an_arm_remakes_what_follows_its_stage():
+    def values(notebook, **names):
+        return steps.parameters(step(notebook, **names))
+
+    masked = values("03_transfer_set", task="sst2", arm="no-mask")
+    assert (masked["teacher_arm"], masked["p_mask"], masked["p_pos"]) == ("", 0.0, 0.1)
+    student = values("04_student", task="sst2", role="student-distilled", arm="no-mask")
+    assert (student["transfer_arm"], student["synthetic"]) == ("no-mask", True)
+    assert values("02_teacher", task="mnli", arm="separate")["pair_input"] == "separate"
+    assert values("03_transfer_set", task="mnli", arm="separate")["teacher_arm"] == "separate"
+    assert values("04_student", task="mnli", role="student-distilled", arm="separate")["transfer_arm"] == "separate"
+    assert values("04_student", task="sst2", role="student-distilled", arm="kl")["transfer_arm"] == ""
+
+
+def test_an_arm_of_another_task_is_refused():
+    with pytest.raises(config.ConfigError, match="arm 'separate' is for task mnli, got 'sst2'"):
+        steps.parameters(step("02_teacher", task="sst2", arm="separate"))
+
+
 @pytest.mark.parametrize(
     ("notebook", "values", "name"),
     [
         ("01_data", {"task": "sst2"}, "01_data"),
         ("02_teacher", {"task": "sst2"}, "02_teacher-seed0"),
         ("03_transfer_set", {"task": "sst2", "seed": 1}, "03_transfer-set-seed1"),
+        ("03_transfer_set", {"task": "sst2", "arm": "no-pos"}, "03_no-pos-transfer-set-seed0"),
         ("04_student", {"task": "sst2", "role": "student-baseline"}, "04_student-baseline-seed0"),
         ("04_student", {"task": "sst2", "role": "student-distilled", "arm": "real-only"}, "04_real-only-seed0"),
         ("05_speed", {}, "05_speed"),

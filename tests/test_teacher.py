@@ -7,12 +7,12 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
-from distil import paths, teacher
+from distil import paths, pretrained, teacher
 from distil.config import TeacherConfig
 from distil.tasks import QQP, SST2
 from distil.words import MASK, to_text
 
-CONFIG = TeacherConfig("tiny", [1.0e-3], 2, 16, 32, 0.1, 0.01, 1)
+CONFIG = TeacherConfig("tiny", "joint", [1.0e-3], 2, 16, 32, 0.1, 0.01, 1)
 
 
 @pytest.fixture(autouse=True)
@@ -33,14 +33,15 @@ def toy_splits(pair=False, n=64):
     return DatasetDict({"train": split, "dev": split})
 
 
-def tiny(spec, splits):
-    texts = teacher.sentences(splits["train"], spec)
-    return *teacher.load(teacher.resolve_model("tiny", texts)[0], len(spec.labels)), texts
+def tiny(spec, splits, pair_input="joint"):
+    texts = pretrained.sentences(splits["train"], spec)
+    folder, _ = pretrained.resolve_model("tiny", texts)
+    return *pretrained.load(folder, len(spec.labels), pair_input=pair_input), texts
 
 
-@pytest.mark.parametrize("spec", [SST2, QQP], ids=lambda spec: spec.name)
-def test_logits_do_not_depend_on_batch_or_order(spec):
-    model, tokenizer, texts = tiny(spec, toy_splits(spec.pair))
+@pytest.mark.parametrize(("spec", "pair_input"), [(SST2, "joint"), (QQP, "joint"), (QQP, "separate")])
+def test_logits_do_not_depend_on_batch_or_order(spec, pair_input):
+    model, tokenizer, texts = tiny(spec, toy_splits(spec.pair), pair_input)
     wide = teacher.predict_logits(model, tokenizer, texts, token_budget=10_000, progress=False)
     narrow = teacher.predict_logits(model, tokenizer, texts, token_budget=1, progress=False)
     np.testing.assert_allclose(wide, narrow, atol=1e-5)
@@ -56,6 +57,37 @@ def test_the_second_sentence_of_a_pair_counts():
     assert np.abs(same - swapped).max() > 1e-4
 
 
+def test_separate_features_are_those_of_each_sentence_alone():
+    """The layer over [f(a); f(b)], with f the pooled output of BERT on one sentence, computed here one pair at a time."""
+    model, tokenizer, texts = tiny(QQP, toy_splits(pair=True), "separate")
+    logits = teacher.predict_logits(model, tokenizer, texts, token_budget=512, progress=False)
+    for row in (0, 1, 50):
+        features = [model.encoder(**tokenizer(column[row], return_tensors="pt")).pooler_output[0] for column in texts]
+        expected = model.classifier.weight @ torch.cat(features) + model.classifier.bias
+        np.testing.assert_allclose(logits[row], expected.detach().numpy(), atol=1e-5)
+
+
+def test_a_separate_teacher_learns_saves_and_reloads(tmp_path):
+    splits = toy_splits(pair=True)
+    splits = DatasetDict(
+        {name: split.map(lambda row: {"sentence2": row["sentence1"]}) for name, split in splits.items()}
+    )
+    config = dataclasses.replace(CONFIG, pair_input="separate", learning_rates=[5.0e-3], epochs=6)
+    history = teacher.fine_tune(splits, QQP, config, seed=0, folder=tmp_path / "best")
+    model, tokenizer = pretrained.load(tmp_path / "best", 2, pair_input="separate")
+    texts = pretrained.sentences(splits["dev"], QQP)
+    logits = teacher.predict_logits(model, tokenizer, texts, token_budget=512, progress=False)
+    accuracy = (logits.argmax(axis=1) == splits["dev"]["label"]).mean()
+    assert accuracy == pytest.approx(max(entry["dev_accuracy"] for entry in history)) and accuracy > 0.9
+    assert set(pretrained.weights(tmp_path / "best")) == {"model.safetensors", "classifier.safetensors"}
+
+
+def test_no_model_is_one_clear_error(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(pretrained.ModelError, match="a folder with config"):
+        pretrained.load(tmp_path / "empty", 2)
+
+
 def test_a_mask_is_one_token():
     _, tokenizer, _ = tiny(SST2, toy_splits())
     ids = tokenizer(to_text(["a", MASK, "film"], tokenizer.mask_token))["input_ids"]
@@ -67,8 +99,8 @@ def test_training_learns_saves_and_reloads(tmp_path):
     config = dataclasses.replace(CONFIG, learning_rates=[5.0e-3], epochs=6)
     history = teacher.fine_tune(splits, SST2, config, seed=0, folder=folder)
     assert len(history) == 6 and not list(tmp_path.glob("best-lr*"))
-    model, tokenizer = teacher.load(folder, 2)
-    texts = teacher.sentences(splits["dev"], SST2)
+    model, tokenizer = pretrained.load(folder, 2)
+    texts = pretrained.sentences(splits["dev"], SST2)
     logits = teacher.predict_logits(model, tokenizer, texts, token_budget=512, progress=False)
     accuracy = (logits.argmax(axis=1) == splits["dev"]["label"]).mean()
     assert accuracy == pytest.approx(max(entry["dev_accuracy"] for entry in history)) and accuracy > 0.9
@@ -80,7 +112,7 @@ def test_every_learning_rate_is_tried_and_the_best_is_kept(tmp_path):
     history = teacher.fine_tune(splits, SST2, config, seed=0, folder=folder)
     assert {entry["lr"] for entry in history} == {1.0e-9, 3.0e-3}
     logits = teacher.predict_logits(
-        *teacher.load(folder, 2), teacher.sentences(splits["dev"], SST2), token_budget=512, progress=False
+        *pretrained.load(folder, 2), pretrained.sentences(splits["dev"], SST2), token_budget=512, progress=False
     )
     best = max(history, key=lambda entry: entry["dev_accuracy"])
     assert best["lr"] == 3.0e-3
@@ -89,7 +121,7 @@ def test_every_learning_rate_is_tried_and_the_best_is_kept(tmp_path):
 
 def test_parameters_are_counted_with_and_without_embeddings():
     model, _, _ = tiny(SST2, toy_splits())
-    counts = teacher.num_parameters(model)
+    counts = pretrained.num_parameters(model)
     embeddings = model.bert.embeddings
     tables = (embeddings.word_embeddings, embeddings.position_embeddings, embeddings.token_type_embeddings)
     assert counts["total"] == sum(p.numel() for p in model.parameters())
@@ -97,8 +129,8 @@ def test_parameters_are_counted_with_and_without_embeddings():
 
 
 def test_hub_id_and_commit_are_parted():
-    assert teacher.resolve_model("google-bert/bert-large-uncased@abc") == ("google-bert/bert-large-uncased", "abc")
-    assert teacher.resolve_model("some/folder") == ("some/folder", None)
+    assert pretrained.resolve_model("google-bert/bert-large-uncased@abc") == ("google-bert/bert-large-uncased", "abc")
+    assert pretrained.resolve_model("some/folder") == ("some/folder", None)
 
 
 def test_bfloat16_cast_keeps_the_answer(monkeypatch):

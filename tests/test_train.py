@@ -12,7 +12,7 @@ from distil.config import StudentConfig
 from distil.student import BiLSTMStudent
 
 CONFIG = StudentConfig(
-    "random:8", 0, "tuned", 12, 10, "last", 0.2, 0.0, True, epochs=4, batch_size=16, lr=1.0, rho=0.95
+    "random:8", 0, "tuned", 12, 10, "last", 0.2, "mse", 1.0, 0.0, True, epochs=4, batch_size=16, lr=1.0, rho=0.95
 )
 
 
@@ -35,6 +35,27 @@ def test_loss_and_its_gradient_equal_the_algebra(alpha):
     gradient = alpha * (softmax(zs) - onehot) / 6 + (1 - alpha) * 2 * (zs - zb) / zs.size
     assert loss.item() == pytest.approx(expected, abs=1e-12)
     np.testing.assert_allclose(student.grad.numpy(), gradient, atol=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_kl_and_its_gradient_equal_the_algebra(temperature):
+    """T^2 sum p log(p / q), p and q softened by T; its gradient is T (q - p) / B (Hinton et al. 2015, section 2.1)."""
+    rng = np.random.default_rng(2)
+    zs, zb = rng.normal(size=(6, 3)), rng.normal(size=(6, 3))
+    student = torch.tensor(zs, requires_grad=True)
+    loss = train.distillation_loss(student, torch.tensor(zb), None, 0.0, objective="kl", temperature=temperature)
+    loss.backward()
+    p, q = softmax(zb / temperature), softmax(zs / temperature)
+    assert loss.item() == pytest.approx(temperature**2 * (p * np.log(p / q)).sum() / 6, abs=1e-12)
+    np.testing.assert_allclose(student.grad.numpy(), temperature * (q - p) / 6, atol=1e-12)
+
+
+def test_hot_kl_becomes_the_distance_of_centred_logits():
+    """At a high temperature KL is half the squared distance of logits, once their means are taken away (same reference)."""
+    rng = np.random.default_rng(3)
+    zs, zb = (z - z.mean(axis=1, keepdims=True) for z in rng.normal(size=(2, 6, 3)))
+    hot = train.distillation_loss(torch.tensor(zs), torch.tensor(zb), None, 0.0, objective="kl", temperature=1e3)
+    assert hot.item() == pytest.approx(((zs - zb) ** 2).sum() / 6 / (2 * 3), rel=1e-2)
 
 
 def test_a_step_on_the_distillation_term_brings_the_logits_together():

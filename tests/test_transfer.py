@@ -64,3 +64,18 @@ def test_shards_with_other_sentences_are_labelled_anew_and_surplus_ones_go(tmp_p
     transfer.write_labelled(changed, labeller, tmp_path / "t", identity="x", shard_rows=4)
     assert labeller.seen == [f"a {MASK} w0", f"a {MASK} w1", f"a {MASK} w2", "w99"]
     assert transfer.read(tmp_path / "t")["sentence1"].to_pylist()[3:] == ["w99"]
+
+
+def test_a_synthetic_example_has_the_teachers_argmax_and_a_real_one_its_gold_label(tmp_path):
+    transfer.write_labelled(samples(), Labeller(), tmp_path / "t", identity="x", shard_rows=4)
+    table = transfer.read(tmp_path / "t")  # logits (i, 1): the teacher says 1 for i = 0 and 0 from i = 2 on
+    gold = np.array([0, 0, 1, 0, 1, 0, 1, 0, 1, 0])
+    assert transfer.targets(table, gold).tolist() == [0, 0, 1, 0, 1, 0, 1, 0, 1, 0]
+    assert transfer.targets(table, 1 - gold).tolist() == [1, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+
+
+def test_sentences_come_back_shard_after_shard(tmp_path):
+    transfer.write_labelled(samples(), Labeller(), tmp_path / "t", identity="x", shard_rows=4)
+    table = transfer.read(tmp_path / "t")
+    assert len(table.column("sentence1").chunks) == 3
+    assert list(transfer.sentences(table, "sentence1")) == table.column("sentence1").to_pylist()

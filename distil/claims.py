@@ -1,0 +1,96 @@
+"""The paper's claims, each with its number, ours and a verdict that follows from the numbers."""
+
+from typing import Any
+
+from distil import config, paths, report
+from distil.tasks import TASKS
+
+
+def claims(profile: str) -> list[dict[str, str]]:
+    """Each claim of ``results/paper.json`` with the paper's number, ours, and a verdict."""
+    rows = [row for row in report.table(profile) if row["metric"] == "accuracy" and row["split"] == "dev"]
+    verdicts = [claim for row in rows for claim in _task_claims(row)]
+    return verdicts + _speed_claims(profile) + _ablation_claims(profile)
+
+
+def _task_claims(row: dict[str, Any]) -> list[dict[str, str]]:
+    plain, distilled, teacher = (row["paper"][role] for role in ("student-baseline", "student-distilled", "teacher"))
+    gain, low, high = row["gain"]
+    ceiling = row["teacher"][0] - row["student-baseline"][0]
+    ours = report.gain(row["gain"])
+    paper_gain, title = distilled - plain, f"{TASKS[row['task']].title} / {row['dataset']}"
+    if low <= paper_gain <= high:
+        size = "reproduced: the paper's gain lies in our interval"
+    else:
+        size = f"{'larger' if gain > paper_gain else 'smaller'} than the paper's"
+    return [
+        _claim(_text("gain"), title, report.points(paper_gain), ours,
+               _sign_verdict(low, high)),
+        _claim(_text("size"), title, report.points(paper_gain), ours, size),
+        _claim(_text("gap"), title, f"{paper_gain / (teacher - plain):.0%} of the gap",
+               f"{gain / ceiling:.0%} of the gap" if ceiling > 0 else "no gap",
+               "reproduced" if low > 0 < ceiling else "not reproduced"),
+    ]  # fmt: skip
+
+
+def _sign_verdict(low: float, high: float) -> str:
+    """Whether a difference that the paper says is positive is so in our interval."""
+    if low > 0:
+        return "reproduced"
+    return "not reproduced: " + ("the other way round" if high < 0 else "the interval includes 0")
+
+
+def _text(identifier: str) -> str:
+    return next(claim["text"] for claim in report.paper()["claims"] if claim["id"] == identifier)
+
+
+def _claim(claim: str, where: str, published: str, ours: str, verdict: str) -> dict[str, str]:
+    return {"claim": claim, "where": where, "paper": published, "ours": ours, "verdict": verdict}
+
+
+def _speed_claims(profile: str) -> list[dict[str, str]]:
+    path = paths.RESULTS / "speed" / f"{profile}.json"
+    record = report.read(path, profile) if path.exists() else {"models": []}
+    models = {row["name"]: row for row in record["models"]}
+    if not {"bert-large", "student"} <= set(models):
+        return []
+    large, student = models["bert-large"], models["student"]
+    published = report.paper()["table_2"]["rows"][0]
+    size, fair = (large["n_params"]["total"] / student["n_params"][key] for key in ("non_embedding", "total"))
+    slower = student["sentences_per_second"] / large["sentences_per_second"]
+    # The paper divides by 0.96 million, which is rounded to 1 in 96.
+    agrees = abs(size / published["times_larger"] - 1) < 1 / 96
+    return [
+        _claim(_text("parameters"), "Table 2",
+               f"{published['times_larger']}x", f"{size:.0f}x",
+               f"{'' if agrees else 'not '}reproduced; counting the student's word vectors too it is {fair:.0f}x"),
+        _claim(_text("time"), "Table 2", f"{published['times_slower']}x",
+               f"{slower:.0f}x", f"not comparable: {record['device']} against the paper's V100"),
+    ]  # fmt: skip
+
+
+def _ablation_claims(profile: str) -> list[dict[str, str]]:
+    """A claim of paper.json that names an arm holds if the full method beats that arm."""
+    found = {}
+    for task in TASKS:
+        found |= {row["name"]: row for row in report.ablation(profile, task)}
+    return [
+        _claim(claim["text"], claim["where"], claim["paper"], report.gain(found[claim["arm"]]["difference"]),
+               _sign_verdict(-found[claim["arm"]]["difference"][2], -found[claim["arm"]]["difference"][1]))
+        for claim in report.paper()["claims"] if claim.get("arm") in found
+    ]  # fmt: skip
+
+
+def missing(profile: str) -> list[str]:
+    """What the report has to leave out, one line each; nothing is left out silently."""
+    shown = {row["task"] for row in report.table(profile)}
+    lines = [f"{task}: not all of {', '.join(report.PAPER_ROWS)}" for task in TASKS if task not in shown]
+    lines += [] if _speed_claims(profile) else ["Table 2: no speed record with both BERT_LARGE and the student"]
+    arms = [arm for arm in config.arms(profile).values() if arm.task in shown]
+    have = {row["name"] for task in shown for row in report.ablation(profile, task)}
+    if absent := [arm.name for arm in arms if arm.name not in have]:
+        lines.append(f"arms of the ablation without a record (make ablation): {', '.join(absent)}")
+    for task, arm in [*((task, "") for task in sorted(shown)), *((arm.task, arm.name) for arm in arms)]:
+        if count := report.left_out(profile, task, arm):
+            lines.append(f"{task} {arm or 'distilled'}: {count} of another transfer set than the one on record")
+    return lines
