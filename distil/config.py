@@ -124,7 +124,8 @@ class StudentConfig(Config):
     objective: str
     temperature: float
     alpha: float
-    synthetic: bool
+    synthetic: float
+    held_out: float
     epochs: int
     batch_size: int
     lr: float
@@ -137,6 +138,8 @@ class StudentConfig(Config):
         self._choice("objective", OBJECTIVES)
         self._require(self.temperature > 0, f"temperature divides logits and lies above 0, got {self.temperature!r}")
         self._require(0 <= self.dropout < 1, f"dropout is a share in [0, 1), got {self.dropout!r}")
+        self._require(0 <= self.synthetic <= 1, f"synthetic is a share in [0, 1], got {self.synthetic!r}")
+        self._require(0 <= self.held_out < 1, f"held_out is a share in [0, 1), got {self.held_out!r}")
         self._require(0 <= self.alpha <= 1, f"alpha weighs two losses and lies in [0, 1], got {self.alpha!r}")
 
 
@@ -147,8 +150,17 @@ class SpeedConfig(Config):
     sentences: int
     single_sentences: int
     batch_size: int
+    batch_sizes: list
     repeats: int
     models: list
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require(
+            "student" in self.models, f"models must hold 'student', the measure of the others, got {self.models!r}"
+        )
+        sizes = self.batch_sizes
+        self._require(all(type(n) is int and n > 0 for n in sizes), f"batch_sizes must be whole numbers, got {sizes!r}")
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,16 @@ def load_directory(spec: Task, folder: Path) -> dict[str, Rows]:
     return splits
 
 
+def read_lines(path: Path) -> list[str]:
+    """Lines of a UTF-8 file; a DataError names the first line that is not UTF-8."""
+    raw = path.read_bytes()
+    try:  # decoded as bytes: a carriage return inside a sentence is text, not a line's end
+        return raw.decode("utf-8").removeprefix("\ufeff").split("\n")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise DataError(f"{path}, line {line}: not UTF-8 ({error.reason}); save the file as UTF-8") from None
+
+
 def read_tsv(spec: Task, path: Path) -> Rows:
     """Rows of one GLUE file: UTF-8, tab separated, one header row, no quoting.
 
@@ -99,12 +109,7 @@ def read_tsv(spec: Task, path: Path) -> Rows:
     """
     if not path.is_file():
         raise DataError(f"missing file {path}: GLUE's layout has it; see 'load_task' in distil/data.py for the sources")
-    raw = path.read_bytes()
-    try:  # decoded as bytes: a carriage return inside a sentence is text, not a line's end
-        lines = raw.decode("utf-8").removeprefix("\ufeff").split("\n")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}, line {line}: not UTF-8 ({error.reason}); save the file as UTF-8") from None
+    lines = read_lines(path)
     header = lines[0].rstrip("\r").split("\t")
     wanted = (*spec.text, spec.label)
     if missing := [name for name in wanted if name not in header]:

@@ -342,7 +342,8 @@ time    to start a notebook, {START:g} s; 05 to 07 count as no more. 01: pieces 
         02: the larger of 6 N x pieces x epochs x learning rates / ({TRAIN_USE} peak) and
         steps x layers x {TRAIN_LAYER * 1e3:g} ms (small batches wait for kernel launches); and the tokenizer,
         learning rates x pieces / {FEED_RATE:,.0f} a second.
-        N: parameters without embeddings, {BERT_LARGE.non_embedding / 1e6:.1f} M in BERT_LARGE. Left out: attention's own products (1 %), GLUE's dev sets (4 %).
+        N: parameters without embeddings, {BERT_LARGE.non_embedding / 1e6:.1f} M in BERT_LARGE. Left out: attention's own
+        products (1 %), GLUE's dev sets (4 %).
         03: the larger of 2 N x pieces / ({LABEL_USE} peak) and batches x layers x {LABEL_LAYER * 1e3:g} ms;
         and one after the other, on one CPU core: tagging, pieces of the rows / {TAG_RATE:,.0f} a second; drawing, tokenizing
         and padding, pieces / {FEED_RATE:,.0f}. The rates of 01 to 03 were measured on one busy core of a small machine.

@@ -108,7 +108,7 @@ def table(profile: str) -> list[dict[str, Any]]:
         runs = {role: load_students(profile, task, role) for role in PAPER_ROWS}
         if not all(runs.values()):
             continue
-        for split in runs["teacher"][0].predictions:
+        for split in runs["student-distilled"][0].predictions:
             for metric in ("accuracy", "f1") if spec.f1 else ("accuracy",):
                 rows.append(_row(task, split, metric, runs))
     return rows
@@ -127,7 +127,9 @@ def _row(task: str, split: str, metric: str, runs: dict[str, list[Run]]) -> dict
         "seeds": [run.record["seed"] for run in distilled],
         "paper": {role: paper_score(task, role, metric, split) for role in PAPER_ROWS},
     }
-    row |= {role: mean_score(role_runs, split, metric) for role, role_runs in runs.items()}
+    # Of a teacher there is one dev score: it was tuned on dev.
+    splits = {role: split.removesuffix("_untouched") if role == "teacher" else split for role in runs}
+    row |= {role: mean_score(role_runs, splits[role], metric) for role, role_runs in runs.items()}
     if metric == "accuracy":
         row["gain"] = difference(baseline, distilled, split)
         row["mcnemar"] = metrics.mcnemar(baseline[0].correct(split), distilled[0].correct(split))

@@ -125,7 +125,8 @@ def load(folder: Path) -> tuple[BiLSTMStudent, list[str]]:
 
 def _channels(embeddings: FloatTensor, channels: str) -> list[nn.Embedding]:
     def channel(vectors: Tensor, frozen: bool) -> nn.Embedding:
-        return nn.Embedding.from_pretrained(vectors.clone(), freeze=frozen, padding_idx=0)
+        # Sparse: the gradient has the rows of the batch, not of the vocabulary (LazyAdadelta).
+        return nn.Embedding.from_pretrained(vectors.clone(), freeze=frozen, padding_idx=0, sparse=not frozen)
 
     if channels == "random":
         drawn = torch.empty_like(embeddings).uniform_(-UNKNOWN_RANGE, UNKNOWN_RANGE)

@@ -16,7 +16,7 @@ import numpy as np
 
 from distil import config, paths, student, train
 from distil.batching import Column, Examples
-from distil.data import GLUE_REPOSITORY, GLUE_REVISION, DataError
+from distil.data import GLUE_REPOSITORY, GLUE_REVISION, DataError, read_lines
 from distil.tasks import TASKS, Task
 from distil.vocabulary import Vocabulary
 from distil.words import tokenize
@@ -83,12 +83,7 @@ def read_tsv(spec: Task, path: Path) -> Texts:
     """Sentences of an unlabelled file: UTF-8, tab separated, one header row, no quoting, as for ``data.read_tsv``."""
     if not path.is_file():
         raise SubmissionError(f"missing file {path}: take it from GLUE's archive, or give --source hub")
-    raw = path.read_bytes()
-    try:  # decoded as bytes: a carriage return inside a sentence is text, not a line's end
-        lines = raw.decode("utf-8").removeprefix("\ufeff").split("\n")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}, line {line}: not UTF-8 ({error.reason}); save the file as UTF-8") from None
+    lines = read_lines(path)
     header = lines[0].rstrip("\r").split("\t")
     where = _find(spec.text, header, f"{path}, line 1")
     texts = []

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from distil import metrics
 from distil.batching import Examples, bucketed_batches, device, token_budget_batches
 from distil.config import StudentConfig
+from distil.optim import LazyAdadelta
 from distil.student import BiLSTMStudent
 
 PREDICT_TOKENS = 8192
@@ -77,15 +78,25 @@ def predict(student: BiLSTMStudent, examples: Examples) -> np.ndarray:
 
 
 def train_student(
-    student: BiLSTMStudent, train: Examples, dev: Examples, config: StudentConfig, *, seed: int, checkpoint: Path
-) -> list[dict[str, float]]:
+    student: BiLSTMStudent,
+    train: Examples,
+    dev: Examples,
+    config: StudentConfig,
+    *,
+    seed: int,
+    checkpoint: Path,
+    held_out: Examples | None = None,
+) -> tuple[list[dict[str, float]], dict[str, dict[str, Tensor]]]:
     """Train with AdaDelta and leave the student at the epoch that was best on dev.
+
+    With ``held_out``, training examples that are not trained on, the epoch that is best there is kept too: its score on dev is
+    one that dev did not choose.
 
     After every epoch a checkpoint is written; a run that was stopped goes on from it. The order of the batches and the
     dropout depend on (seed, epoch) alone, so a resumed run takes the same steps.
 
     Returns:
-        One entry an epoch: mean training loss, dev accuracy.
+        One entry an epoch (mean training loss, dev accuracy, held-out accuracy), and the best weights by ``dev``, ``held_out``.
 
     Raises:
         CheckpointError: ``checkpoint`` was written by another config, seed or data.
@@ -93,23 +104,27 @@ def train_student(
     where = device()
     student.to(where)
     trainable = [parameter for parameter in student.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.Adadelta(trainable, lr=config.lr, rho=config.rho)
+    optimizer = LazyAdadelta(trainable, lr=config.lr, rho=config.rho)
     identity = _identity(train, config, seed)
     state = _load_checkpoint(checkpoint, identity, student, optimizer)
     history, best = state["history"], state["best"]
+    judges = {"dev": dev} | ({} if held_out is None else {"held_out": held_out})
     steps = -(-len(train) // config.batch_size)
     bar = tqdm(total=config.epochs * steps, initial=len(history) * steps, desc="student", unit="batch", mininterval=2)
     for epoch in range(len(history), config.epochs):
         loss = _epoch(student, train, optimizer, config, seed=seed, epoch=epoch, tick=bar.update)
-        accuracy = metrics.evaluate(predict(student, dev), dev.targets)["accuracy"]
-        if not history or accuracy > max(entry["dev_accuracy"] for entry in history):
-            best = {name: tensor.detach().cpu().clone() for name, tensor in student.state_dict().items()}
-        history.append({"loss": round(loss, 5), "dev_accuracy": accuracy})
-        bar.set_postfix(epoch=epoch + 1, loss=f"{loss:.4f}", dev=f"{accuracy:.4f}")
+        entry = {"loss": round(loss, 5)}
+        for name, examples in judges.items():
+            key = f"{name}_accuracy"
+            entry[key] = metrics.evaluate(predict(student, examples), examples.targets)["accuracy"]
+            if entry[key] > max((earlier[key] for earlier in history), default=-1):
+                best[name] = {part: tensor.detach().cpu().clone() for part, tensor in student.state_dict().items()}
+        history.append(entry)
+        bar.set_postfix(epoch=epoch + 1, loss=f"{loss:.4f}", dev=f"{entry['dev_accuracy']:.4f}")
         _save_checkpoint(checkpoint, identity, student, optimizer, history, best)
     bar.close()
-    student.load_state_dict(best)
-    return history
+    student.load_state_dict(best["dev"])
+    return history, best
 
 
 def _identity(train: Examples, config: StudentConfig, seed: int) -> str:
@@ -159,7 +174,7 @@ def _save_checkpoint(
     student: nn.Module,
     optimizer: torch.optim.Optimizer,
     history: list[dict[str, float]],
-    best: dict[str, Tensor],
+    best: dict[str, dict[str, Tensor]],
 ) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")

@@ -110,6 +110,17 @@ def logits(table: pa.Table) -> np.ndarray:
     return column.flatten().to_numpy().reshape(len(column), -1).copy()  # Arrow's own memory is read-only
 
 
+def subset(table: pa.Table, synthetic: float, left_out: np.ndarray, *, seed: int) -> pa.Table:
+    """The rows to learn from: the real ones and a random share of the synthetic ones, without those of ``left_out`` sources.
+
+    Args:
+        synthetic: share in [0, 1]; left_out: whether each row of the training split is held out [N].
+    """
+    real = table.column("kind").to_numpy() == REAL
+    drawn = np.random.default_rng(seed).random(len(table)) < synthetic
+    return table.filter((real | drawn) & ~left_out[table.column("idx").to_numpy()])
+
+
 def targets(table: pa.Table, gold: np.ndarray) -> np.ndarray:
     """Class of each example [N]: a real one has its gold label, a synthetic one the teacher's argmax (section 3.2).
 

@@ -109,7 +109,22 @@ def test_a_students_time_and_memory_in_closed_form():
     words = plan.WORDS["mnli"] * 300
     rest = 2 * (4 * 300 * (600 + 300) + 2 * 4 * 300) + (8 * 300 + 1) * 400 + 401 * 3
     assert found.memory[H100] == found.memory[V100] == plan.CUDA + 4 * (2 * words + rest) + 12 * (words + rest)
-    assert found.kept == 4 * (2 * words + rest)
+    assert (found.kept, found.meanwhile) == (4 * (2 * words + rest), 2 * 4 * (6 * words + 4 * rest))
+
+
+@pytest.mark.parametrize("task", ["sst2", "qqp", "mnli"])
+def test_a_record_tells_the_vocabulary(task):
+    record = json.loads(paths.run_record("offline", task, "student-distilled", 0).read_text())
+    total = record["n_params"]["total"]
+    tuned = total - 50 * record["vocabulary"]["words"]
+    found = one("04_student", task, "offline", "student-distilled")
+    assert found.memory == [plan.CUDA + 4 * (total + 3 * tuned)] * 2
+
+
+def test_one_frozen_channel_has_no_tuned_table():
+    found = one("04_student", "sst2", role="student-distilled", arm="static")
+    weights = plan.student_weights(plan.TASKS["sst2"], 300, 400, 300)
+    assert found.memory[H100] == plan.CUDA + 4 * (plan.WORDS["sst2"] * 300 + 4 * weights)
 
 
 def test_a_small_batch_of_a_student_is_bound_by_its_launches():
@@ -140,6 +155,15 @@ def test_twice_the_examples_take_twice_the_time_to_label(profile, gpu):
         return one("03_transfer_set", "sst2", "mine").seconds[gpu] - plan.START - tagging
 
     assert labelling(9) == pytest.approx(2 * labelling(4))
+
+
+@pytest.mark.parametrize("arm, reads", [("", 1), ("separate", 2)])
+def test_small_batches_of_a_labelling_are_bound_by_their_launches(profile, arm, reads):
+    profile(transfer_set={"n_iter": 10, "token_budget": 64})
+    pieces = 392_702 * 11 * 39
+    host = plan.START + 392_702 * 39 / plan.TAG_RATE + pieces / plan.FEED_RATE
+    launches = pieces / 64 * 24 * reads * plan.LABEL_LAYER
+    assert one("03_transfer_set", "mnli", "mine", arm=arm).seconds[H100] == pytest.approx(host + launches)
 
 
 def test_reading_the_sentences_apart_launches_twice(profile):
@@ -229,6 +253,12 @@ def test_the_rows_of_offline_are_those_of_its_records(capsys):
         assert found[f"{task} 01_data"][0] == f"{rows:,}"
 
 
+def test_host_memory_holds_examples_and_the_words_of_the_rows(capsys):
+    cells = figures(table("--profile", "paper", "--tasks", "mnli", capsys=capsys))["mnli 04_student-distilled-seed0"][1]
+    used = 2e9 + 392_702 * 11 * (100 + 39 * 8 + 8 * 3) + 392_702 * 39 * 70
+    assert cells.split()[-4:-2] == plan.volume(used).split()  # the last but one column; nothing was measured
+
+
 def test_max_train_cuts_and_totals_add_up(profile, capsys):
     profile(data={"max_train": 1000}, transfer_set={"n_iter": 4})
     text = table("--profile", "mine", "--tasks", "qqp", "mnli", "--seeds", "0", "1", capsys=capsys)
@@ -236,8 +266,15 @@ def test_max_train_cuts_and_totals_add_up(profile, capsys):
     assert {cells[0] for name, cells in found.items() if re.search("01_|02_|baseline", name)} == {"1,000"}
     assert found["qqp 03_transfer-set-seed0"][0] == found["mnli 04_student-distilled-seed1"][0] == "5,000"
     listed = plan.graph("mine", ["qqp", "mnli"], [0, 1], 0, "")
-    seconds = sum(plan.cost(step, plan.sizes(step)).seconds[V100] for step in listed)
-    assert re.search(rf"^all steps.* {plan.duration(seconds)} ", text, flags=re.M)
+    costs = [plan.cost(step, plan.sizes(step)) for step in listed]
+    totals = [(sum(cost.seconds[i] for cost in costs), max(cost.memory[i] for cost in costs)) for i in (H100, V100)]
+    cells = [cell for seconds, memory in totals for cell in (plan.duration(seconds), plan.volume(memory))]
+    assert re.search(rf"^all steps +{' +'.join(cells)}$", text, flags=re.M)
+    before = costs[:4]  # the second teacher needs most: its checkpoints beside what the steps before it left
+    most = sum(cost.kept for cost in before) + costs[4].kept + costs[4].meanwhile
+    assert (
+        f"Disk: {plan.volume(most)} at most at once, {plan.volume(sum(cost.kept for cost in costs))} at the end" in text
+    )
     assert "05_speed" not in text
 
 

@@ -181,7 +181,7 @@ def test_an_arm_changes_the_distilled_student():
     arm = steps.parameters(step("04_student", task="sst2", role="student-distilled", arm="real-only"))
     assert {key: (plain[key], arm[key]) for key in plain if plain[key] != arm[key]} == {
         "arm": ("", "real-only"),
-        "synthetic": (True, False),
+        "synthetic": (1.0, 0.0),
     }
 
 
@@ -192,7 +192,7 @@ def test_an_arm_remakes_what_follows_its_stage():
     masked = values("03_transfer_set", task="sst2", arm="no-mask")
     assert (masked["teacher_arm"], masked["p_mask"], masked["p_pos"]) == ("", 0.0, 0.1)
     student = values("04_student", task="sst2", role="student-distilled", arm="no-mask")
-    assert (student["transfer_arm"], student["synthetic"]) == ("no-mask", True)
+    assert (student["transfer_arm"], student["synthetic"]) == ("no-mask", 1.0)
     assert values("02_teacher", task="mnli", arm="separate")["pair_input"] == "separate"
     assert values("03_transfer_set", task="mnli", arm="separate")["teacher_arm"] == "separate"
     assert values("04_student", task="mnli", role="student-distilled", arm="separate")["transfer_arm"] == "separate"

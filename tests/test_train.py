@@ -12,7 +12,7 @@ from distil.config import StudentConfig
 from distil.student import BiLSTMStudent
 
 CONFIG = StudentConfig(
-    "random:8", 0, "tuned", 12, 10, "last", 0.2, "mse", 1.0, 0.0, True, epochs=4, batch_size=16, lr=1.0, rho=0.95
+    "random:8", 0, "tuned", 12, 10, "last", 0.2, "mse", 1.0, 0.0, 1.0, 0.0, epochs=4, batch_size=16, lr=1.0, rho=0.95
 )
 
 
@@ -96,16 +96,30 @@ def new_student():
 
 def test_the_loop_learns_and_keeps_the_best_epoch(problem, tmp_path):
     student = new_student()
-    history = train.train_student(student, problem, problem, CONFIG, seed=0, checkpoint=tmp_path / "c.pt")
+    history, _ = train.train_student(student, problem, problem, CONFIG, seed=0, checkpoint=tmp_path / "c.pt")
     assert len(history) == CONFIG.epochs
     assert history[-1]["loss"] < history[0]["loss"]
     accuracy = (train.predict(student, problem).argmax(axis=1) == problem.targets).mean()
     assert accuracy == max(entry["dev_accuracy"] for entry in history) > 0.95
 
 
+def test_held_out_examples_choose_an_epoch_of_their_own(problem, tmp_path):
+    """Held-out labels are the wrong way round, so that the epoch which is best there is the worst on dev."""
+    inverted = dataclasses.replace(problem, targets=1 - problem.targets)
+    student = new_student()
+    history, best = train.train_student(
+        student, problem, problem, CONFIG, seed=0, checkpoint=tmp_path / "c.pt", held_out=inverted
+    )
+    scores = [entry["dev_accuracy"] for entry in history]
+    assert [entry["held_out_accuracy"] for entry in history] == pytest.approx([1 - score for score in scores])
+    for name, wanted in (("dev", max(scores)), ("held_out", min(scores))):
+        student.load_state_dict(best[name])
+        assert (train.predict(student, problem).argmax(axis=1) == problem.targets).mean() == pytest.approx(wanted)
+
+
 def test_a_stopped_run_resumes_to_the_same_bits(problem, tmp_path):
     whole, stopped, resumed = new_student(), new_student(), new_student()
-    history = train.train_student(whole, problem, problem, CONFIG, seed=0, checkpoint=tmp_path / "a.pt")
+    history, _ = train.train_student(whole, problem, problem, CONFIG, seed=0, checkpoint=tmp_path / "a.pt")
 
     class Stop(Exception):
         pass
@@ -124,7 +138,7 @@ def test_a_stopped_run_resumes_to_the_same_bits(problem, tmp_path):
             train.train_student(stopped, problem, problem, CONFIG, seed=0, checkpoint=tmp_path / "b.pt")
     finally:
         train._epoch = original
-    assert train.train_student(resumed, problem, problem, CONFIG, seed=0, checkpoint=tmp_path / "b.pt") == history
+    assert train.train_student(resumed, problem, problem, CONFIG, seed=0, checkpoint=tmp_path / "b.pt")[0] == history
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
 

@@ -79,3 +79,15 @@ def test_sentences_come_back_shard_after_shard(tmp_path):
     table = transfer.read(tmp_path / "t")
     assert len(table.column("sentence1").chunks) == 3
     assert list(transfer.sentences(table, "sentence1")) == table.column("sentence1").to_pylist()
+
+
+def test_a_subset_has_the_real_rows_a_share_of_the_others_and_nothing_of_what_is_held_out(tmp_path):
+    many = [Sample(i // 5, SYNTHETIC if i % 5 else REAL, ((f"w{i}",),)) for i in range(2000)]
+    transfer.write_labelled(many, Labeller(), tmp_path / "t", identity="x", shard_rows=300)
+    table, nothing = transfer.read(tmp_path / "t"), np.zeros(400, bool)
+    assert transfer.subset(table, 1.0, nothing, seed=0).equals(table)
+    assert transfer.subset(table, 0.0, nothing, seed=0)["kind"].to_pylist() == [REAL] * 400
+    quarter = transfer.subset(table, 0.25, nothing, seed=0)
+    assert quarter["kind"].to_pylist().count(REAL) == 400 and 300 < len(quarter) - 400 < 500
+    held = np.arange(400) < 100
+    assert set(transfer.subset(table, 1.0, held, seed=0)["idx"].to_pylist()) == set(range(100, 400))

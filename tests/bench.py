@@ -1,0 +1,221 @@
+"""``make bench``: throughput of each stage against a plain reference, as ratios measured in one run on real sentences.
+
+References are what one would write first: labelling unsorted, float32, batches of 32; training through packed
+``nn.LSTM`` and dense AdaDelta in batches as they come; inference by the same eager network. Writes ``results/bench.json`` and
+its figure.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from matplotlib import pyplot as plt
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from distil import augment, batching, data, embeddings, paths, pretrained, records, student, teacher, train, words
+from distil.batching import Column, Examples
+from distil.config import StudentConfig, load
+from distil.fast import FastStudent
+from distil.vocabulary import build_vocabulary
+
+PAPERS_SENTENCES = 67_349  # of SST-2's training set
+SETTINGS = {"hidden_size": 150, "fc_size": 200, "num_labels": 2, "pair": False, "dropout": 0.1}
+
+
+def median_seconds(run: Callable[[], object], repeats: int) -> float:
+    """Median time of some runs after one that does not count."""
+    run()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def peak_flops(dtype: torch.dtype, n: int = 2048) -> float:
+    """FLOP/s of a large matrix product: what bounds everything else."""
+    a, b = torch.randn(n, n).to(dtype), torch.randn(n, n).to(dtype)
+    return 2 * n**3 / median_seconds(lambda: a @ b, 7)
+
+
+# --- references -------------------------------------------------------------------------------------------------------
+
+
+class PlainStudent(nn.Module):
+    """The student over packed sequences, as it is usually written."""
+
+    def __init__(self, vectors: torch.Tensor) -> None:
+        super().__init__()
+        self.frozen, self.tuned = (
+            nn.Embedding.from_pretrained(vectors.clone(), freeze=freeze) for freeze in (True, False)
+        )
+        self.lstm = nn.LSTM(2 * vectors.shape[1], 150, bidirectional=True, batch_first=True)
+        self.fc, self.dropout, self.output = nn.Linear(300, 200), nn.Dropout(0.1), nn.Linear(200, 2)
+
+    def forward(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Logits."""
+        embedded = torch.cat([self.frozen(ids), self.tuned(ids)], dim=2)
+        packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
+        _, (hidden, _) = self.lstm(packed)
+        return self.output(self.dropout(torch.relu(self.fc(torch.cat([hidden[0], hidden[1]], dim=1)))))
+
+
+def plain_labelling(model: nn.Module, tokenizer: pretrained.Tokenizer, texts: list[str]) -> None:
+    """Batches of 32 in the order of the texts."""
+    model.eval().float()
+    with torch.inference_mode():
+        for start in range(0, len(texts), 32):
+            model(**tokenizer(texts[start : start + 32], padding=True, truncation=True, return_tensors="pt"))
+
+
+def plain_epoch(model: PlainStudent, examples: Examples, batch_size: int) -> None:
+    """One pass of dense AdaDelta over shuffled batches of mixed lengths."""
+    optimizer = torch.optim.Adadelta([p for p in model.parameters() if p.requires_grad], lr=1.0, rho=0.95)
+    logits, order = torch.from_numpy(examples.teacher_logits), np.random.default_rng(0).permutation(len(examples))
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        optimizer.zero_grad()
+        F.mse_loss(model(*examples.columns[0].batch(rows)), logits[rows]).backward()
+        optimizer.step()
+
+
+# --- the stages -------------------------------------------------------------------------------------------------------
+
+
+def bench_augmentation(sentences: list[list[str]], n_iter: int) -> dict[str, float]:
+    """Tagging and drawing, timed apart, in source sentences a second and scaled to the paper's number of sentences."""
+    tag = words.load_tagger("packages")
+    start = time.perf_counter()
+    tags = [tag(sentence) for sentence in sentences]
+    tagged = time.perf_counter()
+    drawn = sum(
+        1 for _ in augment.transfer_set([sentences], [tags], n_iter=n_iter, p_mask=0.1, p_pos=0.1, p_ng=0.25, seed=0)
+    )
+    done = time.perf_counter()
+    scale = PAPERS_SENTENCES / len(sentences)
+    return {
+        "sentences": len(sentences),
+        "samples": drawn,
+        "tagging_sentences_per_second": len(sentences) / (tagged - start),
+        "drawing_sentences_per_second": len(sentences) / (done - tagged),
+        "seconds_at_paper_scale": (done - start) * scale,
+    }
+
+
+def bench_labelling(texts: list[str], repeats: int) -> dict[str, float]:
+    """Sentences a second, plain and ours, and the bound of the matrix product."""
+    folder, _ = pretrained.resolve_model("packages")
+    model, tokenizer = pretrained.load(folder, 2)
+    plain = len(texts) / median_seconds(lambda: plain_labelling(model, tokenizer, texts), repeats)
+    ours = len(texts) / median_seconds(
+        lambda: teacher.predict_logits(model, tokenizer, [texts], token_budget=2048, progress=False), repeats
+    )
+    pieces = sum(len(ids) for ids in tokenizer(texts)["input_ids"]) / len(texts)
+    dtype = torch.bfloat16 if teacher.precision() == "bfloat16" else torch.float32
+    bound = peak_flops(dtype) / (2 * pretrained.num_parameters(model)["non_embedding"] * pieces)
+    return {"plain": plain, "ours": ours, "ratio": ours / plain, "bound": bound, "share_of_bound": ours / bound}
+
+
+def bench_training(examples: Examples, vectors: torch.Tensor, repeats: int) -> dict[str, float]:
+    """Sentences a second of one epoch, plain and ours."""
+    torch.manual_seed(0)
+    config = load("offline", "student", "sst2", "student-distilled")
+    plain_model = PlainStudent(vectors)
+    model = student.BiLSTMStudent(vectors, **SETTINGS, channels="multichannel", pooling="last")
+    plain = len(examples) / median_seconds(lambda: plain_epoch(plain_model, examples, config.batch_size), repeats)
+    ours = len(examples) / median_seconds(lambda: one_epoch(model, examples, config), repeats)
+    return {"plain": plain, "ours": ours, "ratio": ours / plain}
+
+
+def one_epoch(model: student.BiLSTMStudent, examples: Examples, config: StudentConfig) -> None:
+    """One pass of our loop."""
+    optimizer = train.LazyAdadelta([p for p in model.parameters() if p.requires_grad], lr=config.lr, rho=config.rho)
+    train._epoch(model, examples, optimizer, config, seed=0, epoch=0, tick=lambda _: None)
+
+
+def bench_inference(column: Column, vocabulary_size: int, repeats: int) -> dict[str, float]:
+    """Sentences a second of Table 2's student at batch 512: eager, and in each fast form."""
+    torch.manual_seed(0)
+    vectors = torch.randn(vocabulary_size, 300)
+    batches = [
+        column.batch(rows) for rows in np.array_split(np.arange(len(column.lengths)), len(column.lengths) // 512)
+    ]
+    model = student.BiLSTMStudent(vectors, **SETTINGS, channels="multichannel", pooling="last").eval()
+    rates = {}
+    for name, one in {"plain": PlainStudent(vectors).eval(), "eager": model,
+                      **{form: FastStudent(model, form) for form in ("float32", "bfloat16", "int8")}}.items():  # fmt: skip
+
+        def run(one: nn.Module = one) -> None:
+            with torch.inference_mode():
+                for batch in batches:
+                    one(*batch)
+
+        rates[name] = len(column.lengths) / median_seconds(run, repeats)
+    return rates | {"ratio": rates["float32"] / rates["plain"]}
+
+
+# --- the report -------------------------------------------------------------------------------------------------------
+
+
+def sentences_for(rows: int) -> tuple[list[list[str]], str]:
+    """Tokenized training sentences: SST-2's where GLUE_DIR is set, else the movie snippets."""
+    source = os.environ.get("GLUE_DIR") or "packages"
+    split = data.load_task("sst2", source)["train"]
+    texts = [words.tokenize(text) for text in split.shuffle(seed=0)["sentence1"][:rows]]
+    return texts, data.dataset_name("sst2", source, len(split))
+
+
+def figure(results: dict[str, dict[str, float]]) -> plt.Figure:
+    """Ratio of each stage to its plain reference."""
+    ratios = {name: part["ratio"] for name, part in results.items() if "ratio" in part}
+    drawing, axes = plt.subplots(figsize=(6, 2.4), layout="constrained")
+    axes.barh(list(ratios), list(ratios.values()), color="0.4")
+    axes.axvline(1, color="0.1", linestyle="--", linewidth=1)
+    for y, value in enumerate(ratios.values()):
+        axes.annotate(f"{value:.1f}x", (value, y), textcoords="offset points", xytext=(4, -4))
+    axes.set(title="Throughput against the plain way, one run", xlabel="times as fast")
+    axes.margins(x=0.12)
+    axes.spines[["top", "right"]].set_visible(False)
+    return drawing
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python tests/bench.py", description=__doc__.partition("\n")[0])
+    parser.add_argument("--rows", type=int, default=8000, help="source sentences")
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args(arguments)
+    sentences, dataset = sentences_for(options.rows)
+    texts = [" ".join(sentence) for sentence in sentences]
+    vocabulary = build_vocabulary(sentences, embeddings.frequent_words("packages", 10_000))
+    column = Column.of(texts, vocabulary.ids)
+    logits = np.random.default_rng(0).normal(size=(len(texts), 2)).astype(np.float32)
+    examples = Examples((column,), np.zeros(len(texts), np.int64), logits)
+    vectors, _ = embeddings.load_vectors("packages", vocabulary, seed=0)
+    results = {
+        "augmentation": bench_augmentation(sentences, n_iter=20),
+        "labelling": bench_labelling(texts[:1500], options.repeats),
+        "student training": bench_training(examples, vectors, options.repeats),
+        "student inference": bench_inference(column, len(vocabulary), options.repeats),
+    }
+    for name, part in results.items():
+        print(f"{name:18}", {key: round(value, 3) for key, value in part.items()})
+    record = {"dataset": dataset, "rows": len(texts), "device": batching.device_name(), "repeats": options.repeats}
+    record |= {name: {key: round(value, 4) for key, value in part.items()} for name, part in results.items()}
+    (paths.RESULTS / "bench.json").write_text(
+        json.dumps(record | records.provenance(), indent=1) + "\n", encoding="utf-8"
+    )
+    (paths.RESULTS / "figures").mkdir(exist_ok=True)
+    figure(results).savefig(paths.RESULTS / "figures" / "bench.png", dpi=130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""The fast student gives the student's logits: folded, sorted, stepped through, in any form."""
+
+import pytest
+import torch
+
+from distil import fast
+from distil.fast import FastStudent
+from distil.student import BiLSTMStudent
+
+
+def student(pair=False, channels="multichannel", pooling="last", labels=3):
+    torch.manual_seed(5)
+    vectors = torch.randn(60, 10)
+    vectors[0] = 0
+    model = BiLSTMStudent(
+        vectors,
+        hidden_size=14,
+        fc_size=9,
+        num_labels=labels,
+        pair=pair,
+        channels=channels,
+        pooling=pooling,
+        dropout=0.3,
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():  # larger than at the start, so that gates open and close
+            parameter.mul_(3)
+    return model.eval()
+
+
+def sentences(n, longest, seed):
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(1, longest + 1, (n,), generator=generator)
+    ids = torch.randint(1, 60, (n, longest), generator=generator)
+    return ids.masked_fill(torch.arange(longest) >= lengths[:, None], 0), lengths
+
+
+@pytest.fixture(params=["compiled", "plain"])
+def cell(request, monkeypatch):
+    if request.param == "plain":
+        monkeypatch.setattr(fast, "compiled_cell", lambda: fast.cell)
+
+
+@pytest.mark.parametrize("channels", ["static", "multichannel"])
+@pytest.mark.parametrize("pair", [False, True])
+def test_the_logits_are_the_students(cell, pair, channels):
+    model = student(pair, channels)
+    quick = FastStudent(model)
+    for n, longest in ((1, 1), (1, 9), (37, 12)):
+        inputs = [*sentences(n, longest, 1), *(sentences(n, longest, 2) if pair else [])]
+        with torch.inference_mode():
+            torch.testing.assert_close(quick(*inputs), model(*inputs), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("form", "near"), [("bfloat16", 0.1), ("int8", 0.15)])
+def test_smaller_forms_are_near_and_smaller(form, near):
+    model = student(labels=2)
+    exact, small = FastStudent(model), FastStudent(model, form)
+    ids, lengths = sentences(300, 12, 3)
+    with torch.inference_mode():
+        wanted, got = exact(ids, lengths), small(ids, lengths)
+    assert (wanted - got).abs().max() < near * wanted.abs().max()
+    assert got.dtype == torch.float32 and not torch.equal(wanted, got)
+    sizes = [sum(buffer.nbytes for buffer in one.buffers()) for one in (exact, small)]
+    assert sizes[1] < 0.55 * sizes[0]
+
+
+def test_attention_and_unknown_forms_are_refused():
+    with pytest.raises(ValueError, match="pooling 'last'"):
+        FastStudent(student(pooling="attention"))
+    with pytest.raises(ValueError, match="'int4'"):
+        FastStudent(student(), "int4")
