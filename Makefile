@@ -95,11 +95,11 @@ arm_transfer = $(if $(filter student,$(call stage,$(1))),$(call transfer,$(call 
 
 # The modules that each notebook imports, directly or not (a test compares these with the imports).
 module = $(patsubst %,distil/%.py,$(1))
-USES_01 := $(call module,config data metrics packaged packages paths records tasks words)
-USES_02 := $(call module,batching config data metrics packaged packages paths pretrained records tasks teacher vocabulary words)
-USES_03 := $(call module,augment batching config data metrics packaged packages paths pretrained records tasks teacher transfer vocabulary words)
-USES_04 := $(call module,augment batching config data embeddings metrics optim packaged packages paths records student tasks train transfer vocabulary word2vec words)
-USES_05 := $(call module,batching config data elmo embeddings fast metrics packaged packages paths pretrained records student tasks vocabulary word2vec words)
+USES_01 := $(call module,config data metrics packaged packages paths records tasks words workers)
+USES_02 := $(call module,batching config data metrics packaged packages paths pretrained records tasks teacher vocabulary words workers)
+USES_03 := $(call module,augment batching config data metrics packaged packages paths pretrained records tasks teacher transfer vocabulary words workers)
+USES_04 := $(call module,augment batching config data embeddings metrics optim packaged packages paths records student tasks train transfer vocabulary word2vec words workers)
+USES_05 := $(call module,batching config data elmo embeddings fast metrics packaged packages paths pretrained records student tasks vocabulary word2vec words workers)
 USES_06 := $(call module,claims config figures metrics paths records report tasks)
 USES_07 := $(call module,claims config figures metrics paths records report tasks)
 USES_readme := $(call module,config metrics paths readme records report tasks)

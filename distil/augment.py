@@ -7,12 +7,14 @@ drawing for short sentences.
 """
 
 import hashlib
+import itertools
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from distil.words import MASK
+from distil.workers import spread
 
 MAX_NGRAM = 5
 REAL, SYNTHETIC = 0, 1
@@ -73,11 +75,21 @@ def unigrams(tokens: Iterable[Sequence[str]], tags: Iterable[Sequence[str]]) -> 
 
 @dataclass(frozen=True)
 class Sample:
-    """One example of the transfer set: the row it came from, real or synthetic, and its one or two sentences as words."""
+    """One example of the transfer set: the row it came from, real or synthetic, and one or two sentences (words and spaces)."""
 
     idx: int
     kind: int
-    sentences: tuple[tuple[str, ...], ...]
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """What every draw depends on beside its example."""
+
+    by_tag: Mapping[str, Sequence[str]]
+    n_iter: int
+    rates: Mapping[str, float]
+    seed: int
 
 
 def transfer_set(
@@ -89,6 +101,7 @@ def transfer_set(
     p_pos: float,
     p_ng: float,
     seed: int,
+    workers: int = 1,
 ) -> Iterator[Sample]:
     """The real examples and ``n_iter`` draws from each, duplicates dropped across the whole set.
 
@@ -97,28 +110,47 @@ def transfer_set(
         tags: the same shape, with tags.
         seed: each example draws from its own generator, seeded by (seed, row), so the result does not depend on the order
             or the number of workers.
+        workers: processes that draw.
     """
-    both = [example for column in sentences for example in column]
-    by_tag = unigrams(both, [example for column in tags for example in column])
+    by_tag = unigrams(itertools.chain(*sentences), itertools.chain(*tags))
+    rules = _Rules(by_tag, n_iter, {"p_mask": p_mask, "p_pos": p_pos, "p_ng": p_ng}, seed)
     seen: set[bytes] = set()
-    examples = list(zip(*sentences, strict=True))
-    for idx, example in enumerate(examples):
-        sample = Sample(idx, REAL, tuple(tuple(words) for words in example))
-        if _is_new(sample, seen):
-            yield sample
-    for idx, (example, example_tags) in enumerate(zip(examples, zip(*tags, strict=True), strict=True)):
-        rng = random.Random(f"{seed}/{idx}")
-        for iteration in range(n_iter):
-            changed = _changed_columns(len(example), iteration)
-            drawn = tuple(
-                tuple(augment(words, word_tags, by_tag, p_mask=p_mask, p_pos=p_pos, p_ng=p_ng, rng=rng))
-                if column in changed
-                else tuple(words)
-                for column, (words, word_tags) in enumerate(zip(example, example_tags, strict=True))
-            )
-            sample = Sample(idx, SYNTHETIC, drawn)
-            if _is_new(sample, seen):
-                yield sample
+    for idx, example in enumerate(zip(*sentences, strict=True)):
+        yield from _new(idx, REAL, [tuple(" ".join(words) for words in example)], seen)
+    examples = enumerate(zip(zip(*sentences, strict=True), zip(*tags, strict=True), strict=True))
+    chunks = iter(lambda: list(itertools.islice(examples, _CHUNK)), [])
+    workers = min(workers, -(-len(sentences[0]) // _CHUNK) or 1)
+    for chunk in spread(_draw_chunk, chunks, workers=workers, setup=_start_drawing, arguments=(rules,)):
+        for idx, drawn in chunk:
+            yield from _new(idx, SYNTHETIC, drawn, seen)
+
+
+_CHUNK = 2000  # examples that one process draws from at a time
+_in_this_process: dict[str, _Rules] = {}
+Example = tuple[tuple[Sequence[str], ...], tuple[Sequence[str], ...]]  # words and tags of the one or two sentences
+
+
+def _start_drawing(rules: _Rules) -> None:
+    _in_this_process["rules"] = rules
+
+
+def _draw_chunk(chunk: Sequence[tuple[int, Example]]) -> list[tuple[int, list[tuple[str, ...]]]]:
+    return [(idx, _draw(idx, example, _in_this_process["rules"])) for idx, example in chunk]
+
+
+def _draw(idx: int, example: Example, rules: _Rules) -> list[tuple[str, ...]]:
+    rng = random.Random(f"{rules.seed}/{idx}")
+    sentences, tags = example
+    whole = tuple(" ".join(words) for words in sentences)
+    drawn = []
+    for iteration in range(rules.n_iter):
+        changed = _changed_columns(len(sentences), iteration)
+        drawn.append(tuple(
+            " ".join(augment(sentences[column], tags[column], rules.by_tag, **rules.rates, rng=rng))
+            if column in changed else whole[column]
+            for column in range(len(sentences))
+        ))  # fmt: skip
+    return drawn
 
 
 def _changed_columns(columns: int, iteration: int) -> tuple[int, ...]:
@@ -126,11 +158,10 @@ def _changed_columns(columns: int, iteration: int) -> tuple[int, ...]:
     return (0,) if columns == 1 else ((0,), (1,), (0, 1))[iteration % 3]
 
 
-def _is_new(sample: Sample, seen: set[bytes]) -> bool:
-    """Remembers 16 bytes a sample, not the sample: MNLI at the paper's scale is four million pairs."""
-    text = "\t".join(" ".join(words) for words in sample.sentences)
-    key = hashlib.blake2b(text.encode(), digest_size=16).digest()
-    if key in seen:
-        return False
-    seen.add(key)
-    return True
+def _new(idx: int, kind: int, drawn: Iterable[tuple[str, ...]], seen: set[bytes]) -> Iterator[Sample]:
+    """Those not seen before; remembers 16 bytes a sample, not the sample: MNLI at the paper's scale is four million pairs."""
+    for sentences in drawn:
+        key = hashlib.blake2b("\t".join(sentences).encode(), digest_size=16).digest()
+        if key not in seen:
+            seen.add(key)
+            yield Sample(idx, kind, sentences)

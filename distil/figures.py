@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from distil.report import PAPER_ROWS, dataset, load_runs, load_students, mean_score, points, table
+from distil.metrics import reliability
+from distil.report import PAPER_ROWS, by_size, dataset, load_runs, load_students, mean_score, points, table
 from distil.tasks import TASKS
 
 
@@ -59,6 +60,38 @@ def curves(profile: str) -> Figure:
         )
     panels[0][0].set_ylabel("dev accuracy (%)")
     panels[0][-1].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def calibration(profile: str) -> Figure:
+    """How often each model is right against how sure it says it is, in ten bins of equally many dev examples, a panel a task."""
+    tasks = list(dict.fromkeys(row["task"] for row in table(profile)))
+    figure, panels = plt.subplots(1, max(1, len(tasks)), figsize=(10, 3.4), layout="constrained", squeeze=False)
+    styles = {"teacher": ("s:", "0.55"), "student-baseline": ("o--", "0.6"), "student-distilled": ("o-", "0.15")}
+    for axes, task in zip(panels[0], tasks, strict=False):
+        for role, (style, shade) in styles.items():
+            sure, right = reliability(*load_students(profile, task, role)[0].predictions["dev"])
+            axes.plot(100 * sure, 100 * right, style, color=shade, markersize=4, label=role)
+        axes.plot([40, 100], [40, 100], color="0.8", linewidth=1, zorder=0)
+        axes.set(title=dataset(profile, task), xlabel="how sure it says it is (%)")
+    panels[0][0].set_ylabel("how often it is right (%)")
+    panels[0][-1].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def size_curve(profile: str, task: str = "sst2") -> Figure:
+    """Dev accuracy of the distilled student against the number of examples it learned from, with 95% intervals."""
+    rows = by_size(profile, task)
+    figure, axes = plt.subplots(figsize=(6.5, 3.6), layout="constrained")
+    sizes = [row["examples"] for row in rows]
+    means, lows, highs = (100 * np.array([row["score"][i] for row in rows]) for i in range(3))
+    axes.errorbar(sizes, means, yerr=[means - lows, highs - means], fmt="o-", color="0.15", ecolor="0.6", capsize=3)
+    teacher = 100 * mean_score(load_runs(profile, task, "teacher"), "dev")[0]
+    axes.axhline(teacher, color="0.55", linewidth=2, linestyle=":", label="teacher")
+    axes.set(xscale="log", title=f"{dataset(profile, task)}: more synthetic sentences, a better student?")
+    axes.set(xlabel="examples in the transfer set", ylabel="dev accuracy (%)")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 

@@ -47,6 +47,15 @@ def bootstrap_difference(
     return float(correct_b.mean() - correct_a.mean()), float(low), float(high)
 
 
+def reliability(logits: np.ndarray, labels: np.ndarray, bins: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    """Mean confidence and accuracy [bins] of examples sorted by confidence (the largest softmax) into bins of equal number."""
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    sure = (shifted / shifted.sum(axis=1, keepdims=True)).max(axis=1)
+    right = logits.argmax(axis=1) == labels
+    parts = np.array_split(np.argsort(sure, kind="stable"), bins)
+    return np.array([sure[rows].mean() for rows in parts]), np.array([right[rows].mean() for rows in parts])
+
+
 def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> float:
     """Two-sided p of McNemar's exact test for two models on the same examples ([N] of 0/1 each)."""
     only_a = int((correct_a.astype(bool) & ~correct_b.astype(bool)).sum())

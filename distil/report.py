@@ -204,6 +204,22 @@ def ablation(profile: str, task: str = "sst2") -> list[dict[str, Any]]:
     return rows
 
 
+def by_size(profile: str, task: str) -> list[dict[str, Any]]:
+    """Students that learned from a share of the synthetic examples, the smallest first, the full method last.
+
+    A row has ``name``, ``examples`` (of the transfer set, the real ones too) and ``score``: dev accuracy with its 95% interval
+    over examples and seeds.
+    """
+    arms = [arm.name for arm in config.arms(profile).values() if arm.task == task and set(arm.changes) >= {"synthetic"}]
+    rows = []
+    for name in ["", *arms]:
+        if runs := load_students(profile, task, "student-distilled", name):
+            correct = np.stack([run.correct("dev") for run in runs])
+            score = metrics.bootstrap_difference(np.zeros_like(correct), correct, seed=BOOTSTRAP_SEED)
+            rows.append({"name": name or "full", "examples": runs[0].record["training_examples"], "score": score})
+    return sorted(rows, key=lambda row: row["examples"])
+
+
 def dataset(profile: str, task: str) -> str:
     """The name of the data set that a task has in this profile."""
     return read(paths.data_record(profile, task), profile, task)["dataset"]

@@ -150,7 +150,7 @@ def run(step: Step) -> Path:
 
 
 def _publish(step: Step, source: Path, executed: NotebookNode) -> Path:
-    target = paths.RESULTS / "executed" / step.profile / step.task / f"{step.name}.ipynb"
+    target = _home(step) / "executed" / step.profile / step.task / f"{step.name}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)
     if step.notebook in SHOWN and step.profile == SHOWN_PROFILE:
         keep_outputs(source, executed)
@@ -158,6 +158,14 @@ def _publish(step: Step, source: Path, executed: NotebookNode) -> Path:
     nbformat.write(executed, part)  # after the source notebook, so that Make sees the copy as the newer
     os.replace(part, target)
     return target
+
+
+def _home(step: Step) -> Path:
+    """``results/``, but ``artifacts/`` for notebooks that show rows of data that we may not pass on: GLUE's, or a user's."""
+    shows_rows = step.notebook not in SHOWN and step.notebook != "05_speed"
+    if shows_rows and config.load(step.profile, "data", step.task or "sst2").source not in ("toy", "packages"):
+        return paths.ARTIFACTS / step.profile
+    return paths.RESULTS
 
 
 def main(arguments: list[str] | None = None) -> int:

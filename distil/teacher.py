@@ -182,14 +182,17 @@ def predict_logits(
 ) -> np.ndarray:
     """The teacher's logits, float32 [N, labels], in the order of ``texts``.
 
-    Sentences are sorted by length and cut into batches of at most ``token_budget`` tokens; weights are cast to bfloat16 where
-    that is faster (the model stays cast).
+    Examples are sorted by length and cut into batches of at most ``token_budget`` tokens, one that occurs twice is sent once;
+    weights are cast to bfloat16 where that is faster (the model stays cast).
 
     Args:
         texts: one list of N sentences, or two for pairs: fed jointly as ``[CLS] a [SEP] b [SEP]``, or to a ``SeparatePairs``
             one after the other.
     """
-    encoded = pretrained.encode(tokenizer, texts, separate=isinstance(model, SeparatePairs), max_length=max_length)
+    examples = list(zip(*texts, strict=True))
+    numbers = {example: number for number, example in enumerate(dict.fromkeys(examples))}
+    unique = list(zip(*numbers, strict=True))
+    encoded = pretrained.encode(tokenizer, unique, separate=isinstance(model, SeparatePairs), max_length=max_length)
     lengths = np.max([[len(row) for row in encoded[name]] for name in encoded if name.startswith("input_ids")], axis=0)
     logits = np.empty((len(lengths), model.config.num_labels), np.float32)
     bar = tqdm(total=len(lengths), desc="labelling", unit="example", mininterval=2, disable=not progress)
@@ -200,4 +203,4 @@ def predict_logits(
             logits[rows] = model(**inputs).logits.float().cpu().numpy()
             bar.update(len(rows))
     bar.close()
-    return logits
+    return logits[[numbers[example] for example in examples]]

@@ -55,7 +55,7 @@ def write_labelled(
         if path.exists() and pq.read_table(path, columns=table.column_names).equals(table):
             continue
         columns = zip(*(sample.sentences for sample in shard), strict=True)
-        logits = predict([[to_text(words, mask_token) for words in column] for column in columns])
+        logits = predict([[to_text(text.split(), mask_token) for text in column] for column in columns])
         part = path.with_suffix(".part")
         table = table.append_column("logits", pa.array(list(logits), pa.list_(pa.float32())))
         pq.write_table(table, part, compression="zstd")
@@ -73,7 +73,7 @@ def _table(samples: Sequence[Sample]) -> pa.Table:
     for name, column in zip(
         ("sentence1", "sentence2"), zip(*(s.sentences for s in samples), strict=True), strict=False
     ):
-        columns[name] = pa.array([" ".join(words) for words in column])
+        columns[name] = pa.array(list(column))
     return pa.table(columns)
 
 

@@ -4,16 +4,21 @@ Every sentence is cut into lower-case Treebank words (`do n't`), because GLUE's 
 way. The student reads the words; the teacher reads the same words joined by spaces, with `n't` put back to its verb.
 """
 
+import hashlib
 import json
 import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from nltk.tag import DefaultTagger, UnigramTagger
 from nltk.tag.perceptron import PerceptronTagger
 from nltk.tokenize import NLTKWordTokenizer
+from tqdm.auto import tqdm
 
 from distil import packages, paths
+from distil.workers import spread
 
 MASK = "[MASK]"  # what the masking rule writes: the teacher's mask token, the student's unknown word
 Tagger = Callable[[Sequence[str]], list[str]]
@@ -89,3 +94,55 @@ def load_tagger(name: str) -> Tagger:
     else:
         raise ValueError(f"tagger must be 'toy', 'packages' or 'nltk', got {name!r}")
     return lambda words: [tag for _, tag in tagger.tag(list(words))]
+
+
+# --- many sentences ---------------------------------------------------------------------------------------------------
+
+_CHUNK = 2000  # sentences that one process tags at a time
+_in_this_process: dict[str, Tagger] = {}
+
+
+def tag_sentences(sentences: Sequence[Sequence[str]], tagger: str, *, workers: int = 1) -> list[list[str]]:
+    """Tags of every sentence, in order; the same whatever the number of processes.
+
+    Args:
+        tagger: as for ``load_tagger``.
+    """
+    chunks = [sentences[start : start + _CHUNK] for start in range(0, len(sentences), _CHUNK)]
+    load_tagger(tagger)  # here first: what it fetches or unpacks is then there for every process
+    tagged = spread(
+        _tag_chunk, chunks, workers=min(workers, len(chunks) or 1), setup=_start_tagging, arguments=(tagger,)
+    )
+    bar = tqdm(tagged, total=len(chunks), desc="tagging", unit="chunk", mininterval=2)
+    return [tags for chunk in bar for tags in chunk]
+
+
+def _start_tagging(tagger: str) -> None:
+    _in_this_process["tagger"] = load_tagger(tagger)
+
+
+def _tag_chunk(sentences: Sequence[Sequence[str]]) -> list[list[str]]:
+    return [_in_this_process["tagger"](words) for words in sentences]
+
+
+def cached_tags(sentences: Sequence[Sequence[str]], tagger: str, path: Path, *, workers: int = 1) -> list[list[str]]:
+    """``tag_sentences``, kept in the Parquet file ``path`` for the next time; a file of other sentences is made anew."""
+    sha = hashlib.sha256(tagger_key(tagger).encode())
+    for words in sentences:
+        sha.update(" ".join(words).encode() + b"\n")
+    key = {b"key": sha.hexdigest().encode()}
+    if path.exists() and (pq.read_schema(path).metadata or {}).get(b"key") == key[b"key"]:
+        return [tags.split(" ") if tags else [] for tags in pq.read_table(path).column("tags").to_pylist()]
+    tagged = tag_sentences(sentences, tagger, workers=workers)
+    table = pa.table({"tags": [" ".join(tags) for tags in tagged]}).replace_schema_metadata(key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    pq.write_table(table, part)
+    part.replace(path)
+    return tagged
+
+
+def tagger_key(tagger: str) -> str:
+    """A tagger's name and the sha256 of its file."""
+    load_tagger(tagger)  # fetched or unpacked, if it was not yet
+    return f"{tagger} {packages.sha256(tagger_file(tagger))}"

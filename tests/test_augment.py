@@ -118,10 +118,10 @@ def test_pairs_cycle_first_second_both():
     rates = {"p_mask": 1.0, "p_pos": 0.0, "p_ng": 0.0}
     samples = list(transfer_set(sentences, tags, n_iter=3, **rates, seed=0))
     drawn = {i: [s.sentences for s in samples if s.idx == i and s.kind == SYNTHETIC] for i in range(40)}
-    masked = (MASK,) * 3, (MASK,) * 2
+    masked = " ".join([MASK] * 3), " ".join([MASK] * 2)
     for i in range(40):
-        assert drawn[i][0] == (masked[0], ("b" + str(i), "z"))
-        assert drawn[i][1] == (("a" + str(i), "x", "y"), masked[1])
+        assert drawn[i][0] == (masked[0], f"b{i} z")
+        assert drawn[i][1] == (f"a{i} x y", masked[1])
         assert drawn[i][2:] == ([masked] if i == 0 else [])  # two all-masked pairs are duplicates
 
 
@@ -129,8 +129,15 @@ def test_no_duplicates_real_first_and_at_most_n_iter_each():
     sentences, tags = [TRAINING * 3], [TAGS * 3]
     samples = list(transfer_set(sentences, tags, n_iter=6, p_mask=0.1, p_pos=0.1, p_ng=0.25, seed=5))
     assert len({s.sentences for s in samples}) == len(samples)
-    assert [s.sentences[0] for s in samples if s.kind == REAL] == [tuple(words) for words in TRAINING]
+    assert [s.sentences[0] for s in samples if s.kind == REAL] == [" ".join(words) for words in TRAINING]
     assert max(Counter(s.idx for s in samples if s.kind == SYNTHETIC).values()) <= 6
+
+
+def test_the_number_of_processes_changes_nothing():
+    sentences, tags = pairs(4100)  # three chunks
+    settings = {"n_iter": 2, "p_mask": 0.3, "p_pos": 0.3, "p_ng": 0.3, "seed": 1}
+    alone, spread = (list(transfer_set(sentences, tags, **settings, workers=n)) for n in (1, 2))
+    assert len(alone) > 8000 and alone == spread
 
 
 def test_an_example_draws_the_same_whatever_stands_around_it():
@@ -155,7 +162,7 @@ def test_n_iter_draws_of_every_example_each_with_its_own_randomness():
     assert Counter((s.idx, s.kind) for s in samples) == {
         (i, k): n for i in range(20) for k, n in ((REAL, 1), (SYNTHETIC, 4))
     }
-    masks = [tuple(word == MASK for word in s.sentences[0]) for s in samples if s.kind == SYNTHETIC]
+    masks = [tuple(word == MASK for word in s.sentences[0].split()) for s in samples if s.kind == SYNTHETIC]
     assert len(set(masks)) == len(masks)
 
 

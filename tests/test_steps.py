@@ -86,6 +86,12 @@ def test_success_moves_a_clean_copy(place, capfd, monkeypatch):
     assert not list(paths.ARTIFACTS.rglob("*.ipynb"))
 
 
+def test_a_copy_that_shows_rows_of_glue_is_not_for_git():
+    assert steps._home(step("02_teacher", "glue", task="sst2")) == paths.ARTIFACTS / "glue"
+    assert steps._home(step("02_teacher", "offline", task="sst2")) == paths.RESULTS
+    assert steps._home(step("06_results", "glue")) == paths.RESULTS
+
+
 @pytest.mark.parametrize(
     ("cell", "message"),
     [

@@ -50,6 +50,21 @@ def test_logits_do_not_depend_on_batch_or_order(spec, pair_input):
     assert np.abs(wide[0] - wide[1]).max() > 1e-4
 
 
+def test_an_example_that_occurs_twice_is_sent_once(monkeypatch):
+    model, tokenizer, (texts,) = tiny(SST2, toy_splits())
+    rows, forward = [], model.forward
+
+    def counted(input_ids, **inputs):
+        rows.append(len(input_ids))
+        return forward(input_ids, **inputs)
+
+    monkeypatch.setattr(model, "forward", counted)
+    repeated = teacher.predict_logits(model, tokenizer, [texts + texts[::-1]], token_budget=200, progress=False)
+    assert sum(rows) == len(set(texts))
+    once = teacher.predict_logits(model, tokenizer, [texts], token_budget=200, progress=False)
+    np.testing.assert_array_equal(repeated, np.concatenate([once, once[::-1]]))
+
+
 def test_the_second_sentence_of_a_pair_counts():
     model, tokenizer, texts = tiny(QQP, toy_splits(pair=True))
     same = teacher.predict_logits(model, tokenizer, texts, token_budget=512, progress=False)

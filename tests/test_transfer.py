@@ -9,7 +9,7 @@ from distil.words import MASK
 
 
 def samples(n=10):
-    return [Sample(i, SYNTHETIC if i % 2 else REAL, (("a", MASK, f"w{i}"), ("b",))) for i in range(n)]
+    return [Sample(i, SYNTHETIC if i % 2 else REAL, (f"a {MASK} w{i}", "b")) for i in range(n)]
 
 
 class Labeller:
@@ -59,7 +59,7 @@ def test_a_missing_set_says_what_to_run(tmp_path):
 
 def test_shards_with_other_sentences_are_labelled_anew_and_surplus_ones_go(tmp_path):
     transfer.write_labelled(samples(10), Labeller(), tmp_path / "t", identity="x", shard_rows=4)
-    changed = [*samples(4)[:3], Sample(3, REAL, (("w99",), ("b",)))]
+    changed = [*samples(4)[:3], Sample(3, REAL, ("w99", "b"))]
     labeller = Labeller()
     transfer.write_labelled(changed, labeller, tmp_path / "t", identity="x", shard_rows=4)
     assert labeller.seen == [f"a {MASK} w0", f"a {MASK} w1", f"a {MASK} w2", "w99"]
@@ -82,7 +82,7 @@ def test_sentences_come_back_shard_after_shard(tmp_path):
 
 
 def test_a_subset_has_the_real_rows_a_share_of_the_others_and_nothing_of_what_is_held_out(tmp_path):
-    many = [Sample(i // 5, SYNTHETIC if i % 5 else REAL, ((f"w{i}",),)) for i in range(2000)]
+    many = [Sample(i // 5, SYNTHETIC if i % 5 else REAL, (f"w{i}",)) for i in range(2000)]
     transfer.write_labelled(many, Labeller(), tmp_path / "t", identity="x", shard_rows=300)
     table, nothing = transfer.read(tmp_path / "t"), np.zeros(400, bool)
     assert transfer.subset(table, 1.0, nothing, seed=0).equals(table)

@@ -51,3 +51,15 @@ def test_the_pickle_reader_refuses_everything_but_set(payload):
     with pytest.raises(pickle.UnpicklingError, match="only 'set' is allowed"):
         words._SetOnlyUnpickler(io.BytesIO(pickle.dumps(payload))).load()
     assert words._SetOnlyUnpickler(io.BytesIO(pickle.dumps(({"a": 1.0}, {"b"})))).load() == ({"a": 1.0}, {"b"})
+
+
+def test_tags_do_not_depend_on_the_number_of_processes_and_are_kept(tmp_path, monkeypatch):
+    sentences = [["a", "good", "film"][: i % 4] for i in range(4500)]
+    one, two = (words.tag_sentences(sentences, "toy", workers=n) for n in (1, 2))
+    assert one == two and [len(tags) for tags in one] == [len(sentence) for sentence in sentences]
+    path = tmp_path / "tags.parquet"
+    assert words.cached_tags(sentences, "toy", path) == one
+    with monkeypatch.context() as patch:
+        patch.setattr(words, "tag_sentences", None)  # would fail if it were called
+        assert words.cached_tags(sentences, "toy", path) == one
+    assert words.cached_tags(sentences[:3], "toy", path) == one[:3]

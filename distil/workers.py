@@ -1,0 +1,41 @@
+"""Work spread over processes, with results that depend neither on their number nor on which ends first."""
+
+import itertools
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any, TypeVar
+
+Chunk, Result = TypeVar("Chunk"), TypeVar("Result")
+AHEAD = 4  # chunks a worker that are under way at once: bounds the results that wait to be used
+
+
+def available() -> int:
+    """Processors that this process may use, eight at most: more do not pay for what they cost to start."""
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def spread(
+    function: Callable[[Chunk], Result],
+    chunks: Iterable[Chunk],
+    *,
+    workers: int,
+    setup: Callable[..., None],
+    arguments: tuple[Any, ...],
+) -> Iterator[Result]:
+    """``function`` of each chunk, in order.
+
+    Args:
+        function, setup: of a module, so that a new process can import them; ``setup(*arguments)`` runs once in each process.
+        workers: processes; with 1 all is done in this one.
+    """
+    if workers == 1:
+        setup(*arguments)
+        yield from map(function, chunks)
+        return
+    context = multiprocessing.get_context("spawn")  # a forked process could hang on a lock of a library's thread
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=setup, initargs=arguments) as pool:
+        chunks = iter(chunks)
+        while wave := list(itertools.islice(chunks, AHEAD * workers)):
+            yield from pool.map(function, wave)
