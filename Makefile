@@ -190,7 +190,7 @@ $(CLONE):
 
 # --- what to type ------------------------------------------------------------------------------------------------------
 
-.PHONY: help env reproduce ablation plan submission smoke test bench lint lab trust clean
+.PHONY: help env reproduce ablation plan submission release smoke test bench lint lab trust clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -214,6 +214,9 @@ plan: $(ENV) ## print every step of PROFILE with its inputs, sizes and an estima
 
 submission: $(ENV) ## write the files that the GLUE server wants, from the distilled students of PROFILE (PARTIAL=1 fills gaps)
 	@$(PY) -m distil.submission --profile $(PROFILE) --seed $(firstword $(SEEDS)) $(if $(PARTIAL),--partial)
+
+release: $(ENV) ## the best distilled student of PROFILE and the first of TASKS as a small folder with a model card
+	@$(PY) -m distil.release --profile $(PROFILE) --task $(firstword $(TASKS))
 
 smoke: ## run every notebook on the toy set, two steps at a time: under three minutes
 	@OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j2 reproduce PROFILE=smoke TASKS="$(KNOWN_TASKS)" SEEDS=0 TEACHER_SEED=0

@@ -116,12 +116,11 @@ def table(profile: str) -> list[dict[str, Any]]:
 
 def _row(task: str, split: str, metric: str, runs: dict[str, list[Run]]) -> dict[str, Any]:
     baseline, distilled = runs["student-baseline"], runs["student-distilled"]
-    model = runs["teacher"][0].record["config"]["model"]
     row = {
         "task": task,
         "dataset": distilled[0].record["dataset"],
         "train_rows": distilled[0].record["rows"]["train"],
-        "teacher_name": TEACHERS.get(model, model.partition("@")[0]),
+        "teacher_name": teacher_name(runs["teacher"][0]),
         "split": split,
         "metric": metric,
         "seeds": [run.record["seed"] for run in distilled],
@@ -136,6 +135,12 @@ def _row(task: str, split: str, metric: str, runs: dict[str, list[Run]]) -> dict
     else:
         row["gain"] = (row["student-distilled"][0] - row["student-baseline"][0], None, None)
     return row
+
+
+def teacher_name(run: Run) -> str:
+    """What a teacher is called in tables and cards."""
+    model = run.record["config"]["model"]
+    return TEACHERS.get(model, model.partition("@")[0])
 
 
 def percent(value: float) -> str:

@@ -118,8 +118,8 @@ def load(folder: Path) -> tuple[BiLSTMStudent, list[str]]:
     """The student in ``folder``, in evaluation mode, and its words in id order."""
     weights = load_file(folder / "model.safetensors")
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    student = BiLSTMStudent(torch.zeros_like(weights["channels.0.weight"]), **settings)
-    student.load_state_dict(weights)
+    student = BiLSTMStudent(torch.zeros(weights["channels.0.weight"].shape), **settings)
+    student.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
     return student.eval(), (folder / "vocabulary.txt").read_text(encoding="utf-8").split("\n")
 
 

@@ -19,7 +19,7 @@ class Task:
         folder: name of its folder in GLUE's TSV layout.
         text: columns of the sentence or of the two sentences in the TSV files; ``hub_text`` the same on the hub.
         label: column of the label in the TSV files; ``labels`` lists its values in the hub's order, and an example's
-            label is its position in that list.
+            label is its position in that list; ``meanings`` says each in words.
         splits: our name of a split -> where it lives.
         glue_train_rows: rows of GLUE's whole training set, to tell it from a part of it.
         f1: whether the paper reports F1 of the positive class beside accuracy.
@@ -33,6 +33,7 @@ class Task:
     hub_text: tuple[str, ...]
     label: str
     labels: tuple[str, ...]
+    meanings: tuple[str, ...]
     splits: dict[str, Split]
     glue_train_rows: int
     f1: bool = False
@@ -59,6 +60,7 @@ SST2 = Task(
     hub_text=("sentence",),
     label="label",
     labels=("0", "1"),
+    meanings=("negative", "positive"),
     splits={"train": _TRAIN, "dev": _DEV},
     glue_train_rows=67_349,
 )
@@ -70,6 +72,7 @@ QQP = Task(
     hub_text=("question1", "question2"),
     label="is_duplicate",
     labels=("0", "1"),
+    meanings=("different", "duplicate"),
     splits={"train": _TRAIN, "dev": _DEV},
     glue_train_rows=363_846,
     f1=True,
@@ -83,6 +86,7 @@ MNLI = Task(
     hub_text=("premise", "hypothesis"),
     label="gold_label",
     labels=("entailment", "neutral", "contradiction"),
+    meanings=("entailment", "neutral", "contradiction"),
     splits={
         "train": _TRAIN,
         "dev": Split("dev_matched.tsv", "validation_matched"),

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from distil import metrics
 from distil.metrics import bootstrap_difference, evaluate, mcnemar
 
 
@@ -45,3 +46,15 @@ def test_several_seeds_widen_the_interval_when_they_differ():
     shaky = np.stack([rng.random(800) < p for p in (0.6, 0.8, 1.0)])
     widths = [np.ptp(bootstrap_difference(steady, b, seed=0, n_boot=500)[1:]) for b in (steady, shaky)]
     assert widths[0] == 0 and widths[1] > 0.1
+
+
+def test_reliability_of_a_model_that_knows_how_sure_it_is():
+    rng = np.random.default_rng(0)
+    probability = rng.uniform(0.5, 1, 20_000)
+    labels = (rng.random(20_000) > probability).astype(int)  # class 0 with the probability that the model gives it
+    logits = np.stack([np.log(probability), np.log(1 - probability)], axis=1)
+    sure, right = metrics.reliability(logits, labels, bins=5)
+    np.testing.assert_allclose(sure, [0.55, 0.65, 0.75, 0.85, 0.95], atol=0.01)
+    np.testing.assert_allclose(right, sure, atol=0.03)
+    shifted_sure, _ = metrics.reliability(logits + 700, labels, bins=5)  # a constant shift of all logits means nothing
+    np.testing.assert_allclose(shifted_sure, sure)

@@ -93,6 +93,24 @@ def test_an_arm_with_a_transfer_set_of_its_own_is_kept(results):
     assert [row["name"] for row in report.ablation("p", "sst2")] == ["plain", "full", "kl"]
 
 
+def test_students_are_lined_up_by_the_examples_they_learned_from(results, monkeypatch):
+    arms = {
+        name: config.Arm(name, "sst2", "student", {"synthetic": share})
+        for name, share in (("half", 0.5), ("none", 0.0))
+    }
+    arms["kl"] = config.Arm("kl", "sst2", "student", {"objective": "kl"})
+    monkeypatch.setattr(config, "arms", lambda profile: arms)
+    put("p", "sst2", "student-distilled", 0.85, training_examples=1000)
+    put("p", "sst2", "student-distilled", 0.82, arm="half", training_examples=500)
+    put("p", "sst2", "student-distilled", 0.80, arm="none", training_examples=100)
+    put("p", "sst2", "student-distilled", 0.70, arm="kl", training_examples=1000)
+    rows = report.by_size("p", "sst2")
+    assert [(row["name"], row["examples"]) for row in rows] == [("none", 100), ("half", 500), ("full", 1000)]
+    assert [row["score"][0] for row in rows] == pytest.approx([0.80, 0.82, 0.85])
+    assert all(row["score"][1] < row["score"][0] < row["score"][2] for row in rows)
+    assert figures.size_curve("p").axes[0].get_xscale() == "log" and len(figures.calibration("p").axes) == 1
+
+
 def test_profiles_are_never_mixed(results):
     path = paths.run_record("p", "sst2", "teacher", 0)
     path.write_text(json.dumps(records.read(path) | {"profile": "other"}))
