@@ -202,7 +202,7 @@ help: ## show this list
 
 env: $(ENV) ## make .venv from pinned versions, or fill the active conda environment
 
-SHOWN := $(PAGES)/06_results.ipynb $(if $(ABLATED),$(PAGES)/07_ablation.ipynb) $(if $(filter offline,$(PROFILE)),$(README))
+SHOWN := $(PAGES)/06_results.ipynb $(if $(ABLATED),$(PAGES)/07_ablation.ipynb) $(if $(filter offline glue,$(PROFILE)),$(README))
 reproduce: $(RECORDS) $(SHOWN) ## run what is missing or outdated, for PROFILE, TASKS and SEEDS
 	@echo "Records of '$(PROFILE)' are complete: see $(PAGES)/06_results.ipynb"
 
@@ -210,7 +210,7 @@ ablation: $(RECORDS) $(SHOWN) ## reproduce, then every arm of the profile's abla
 	@echo "The ablation of '$(PROFILE)' is complete: see $(PAGES)/07_ablation.ipynb"
 
 plan: $(ENV) ## print every step of PROFILE with its inputs, sizes and an estimate of time and memory; runs nothing
-	@$(PY) -m distil.plan --profile $(PROFILE) --tasks $(TASKS) --seeds $(SEEDS)
+	@$(PY) -m distil.plan --profile $(PROFILE) --tasks $(TASKS) --seeds $(SEEDS) --teacher-seed $(TEACHER_SEED) --arms quick
 
 submission: $(ENV) ## write the files that the GLUE server wants, from the distilled students of PROFILE (PARTIAL=1 fills gaps)
 	@$(PY) -m distil.submission --profile $(PROFILE) --seed $(firstword $(SEEDS)) $(if $(PARTIAL),--partial)

@@ -6,39 +6,49 @@
 import argparse
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from distil import paths, records, report
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+SHOWN = ("offline", "glue")  # profiles whose results README shows, where there are any
+NOTE = (
+    "The paper's numbers are of the GLUE test server, with BERT_LARGE, on SST-2, QQP and MNLI in full: read gains, not levels, "
+    "across the two. The interval is a bootstrap over examples and seeds."
+)
 
 
-def readme_block(profile: str) -> str:
-    """What stands between the two marks in README.md."""
+def results(profile: str) -> str:
+    """Table and caption of one profile; empty if it has no complete task."""
     rows = report.table(profile)
     if not rows:
-        raise records.RecordError(f"no task of profile {profile} is complete: make reproduce PROFILE={profile}")
-    teachers, seeds = (", ".join(sorted({str(row[key]) for row in rows})) for key in ("teacher_name", "seeds"))
-    sizes = ", ".join(f"{row['dataset']} {row['train_rows']:,}" for row in {row["task"]: row for row in rows}.values())
-    caption = (
-        f"Percent; profile `{profile}`, teacher {teachers}, student seeds {seeds}; training examples: {sizes}. Dev chose the "
-        "epoch; test was used for nothing. The paper's numbers are of the GLUE test server, with BERT_LARGE, on SST-2, QQP and "
-        "MNLI: read gains, not levels, across the two. The interval is a bootstrap over examples and seeds."
-    )
-    return f"{BEGIN}\n{report.markdown(profile)}\n\n{caption}\n{END}"
+        return ""
+    by_task = {row["task"]: row for row in rows}.values()
+    teachers = ", ".join(sorted({row["teacher_name"] for row in rows}))
+    sizes = ", ".join(f"{row['dataset']} {row['train_rows']:,} ({len(row['seeds'])})" for row in by_task)
+    splits = {row["split"] for row in rows}
+    caption = [f"Percent; profile `{profile}`, teacher {teachers}; training examples (and student seeds): {sizes}."]
+    caption.append("Dev chose the epoch" + ("; test was used for nothing." if "test" in splits else "."))
+    if "dev_untouched" in splits:
+        caption.append("For dev_untouched a held-out part of the training rows chose it.")
+    return f"{report.markdown(profile)}\n\n{' '.join(caption)}\n"
 
 
-def readme(text: str, profile: str) -> str:
+def readme(text: str, profiles: Sequence[str] = SHOWN) -> str:
     """README.md with its results block made anew.
 
     Raises:
-        RecordError: it has no such block, or the profile no complete task.
+        RecordError: it has no such block, or no profile has a complete task.
     """
     head, _, rest = text.partition(BEGIN)
     tail = rest.partition(END)[2]
     if not rest or END not in rest:
         raise records.RecordError(f"README.md has no block between {BEGIN} and {END}")
-    return head + readme_block(profile) + tail
+    tables = [table for profile in profiles if (table := results(profile))]
+    if not tables:
+        raise records.RecordError(f"no task of {', '.join(profiles)} is complete: make reproduce")
+    return head + "\n".join([BEGIN, *tables, NOTE, END]) + tail
 
 
 def anchors(text: str, folder: Path) -> str:
@@ -62,10 +72,9 @@ def anchors(text: str, folder: Path) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m distil.readme", description=__doc__.partition("\n")[0])
-    parser.add_argument("--profile", default="offline")
     parser.add_argument("--check", action="store_true", help="write nothing, fail if a page is not up to date")
     options = parser.parse_args(arguments)
-    pages = {paths.ROOT / "README.md": lambda text: readme(text, options.profile)}
+    pages = {paths.ROOT / "README.md": readme}
     pages[paths.ROOT / "docs" / "method.md"] = lambda text: anchors(text, paths.ROOT / "docs")
     try:
         wanted = {page: update(page.read_text(encoding="utf-8")) for page, update in pages.items()}

@@ -161,12 +161,14 @@ def test_a_task_without_all_its_runs_is_left_out_and_said_to_be(results):
 
 
 def test_readme_is_rewritten_and_a_changed_number_is_noticed(results):
-    text = readme.readme(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n", "p")
+    text = readme.readme(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n", ["p", "no-such"])
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text and "**85.0**" in text
-    assert readme.readme(text, "p") == text
-    assert readme.readme(text.replace("85.0", "85.1"), "p") == text
+    assert readme.readme(text, ["p"]) == text
+    assert readme.readme(text.replace("85.0", "85.1"), ["p"]) == text
     with pytest.raises(RecordError, match="no block"):
-        readme.readme("no block", "p")
+        readme.readme("no block", ["p"])
+    with pytest.raises(RecordError, match="no task of q is complete"):
+        readme.readme(text, ["q"])
 
 
 def test_a_link_to_code_finds_its_line_or_says_that_there_is_none(tmp_path):
