@@ -190,7 +190,7 @@ $(CLONE):
 
 # --- what to type ------------------------------------------------------------------------------------------------------
 
-.PHONY: help env reproduce ablation plan submission release smoke test bench lint lab trust clean
+.PHONY: help env reproduce ablation plan submission release smoke test verify bench lint lab trust clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -229,6 +229,14 @@ test: lint ## lint, unit tests, and all notebooks by nbval
 	TQDM_DISABLE=1 DISTIL_ARTIFACTS="$(TRIAL)" DISTIL_RESULTS="$(TRIAL)/results" $(PY) -m pytest --nbval-lax --nbval-current-env \
 	  $(foreach n,01_data 02_teacher 03_transfer_set 04_student 05_speed,notebooks/$(n).ipynb)
 	TQDM_DISABLE=1 $(PY) -m pytest --nbval --nbval-current-env notebooks/06_results.ipynb notebooks/07_ablation.ipynb
+
+# One small committed run, the plain movie student, from the download on, beside everything that is there.
+VERIFIED := $(CURDIR)/artifacts/verify
+verify: $(ENV) ## make a committed run again and say whether it matches, or by how much not: two minutes
+	@rm -rf "$(VERIFIED)"
+	@DISTIL_ARTIFACTS="$(VERIFIED)" DISTIL_RESULTS="$(VERIFIED)/results" DISTIL_PACKAGES="$(or $(DISTIL_PACKAGES),$(CURDIR)/artifacts/packages)" \
+	  $(MAKE) --no-print-directory "$(VERIFIED)/results/runs/offline/sst2/student-baseline-seed0.json" PROFILE=offline TASKS=sst2 SEEDS=0
+	@$(PY) tests/verify.py "$(VERIFIED)/results"
 
 bench: $(ENV) ## throughput of each stage against a plain reference, in one run: results/bench.json
 	$(PY) tests/bench.py

@@ -273,8 +273,10 @@ def _said(by_task: dict[str, float]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as ``45 s``, ``20 min`` or ``3 h 20 min``."""
+    """Seconds as ``45 s``, ``20 min`` or ``3 h 20 min``; whole hours from a hundred on."""
     hours, minutes = divmod(round(seconds / 60), 60)
+    if hours >= 100:
+        return f"{seconds / 3600:.0f} h"
     return f"{seconds:.0f} s" if seconds < 59.5 else f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
@@ -288,8 +290,8 @@ HEAD = ("examples", "pieces", *(cell for gpu in GPUS for cell in (gpu.name, "mem
 
 def row(name: str, *cells: str) -> str:
     """One line of the table, 120 columns at most."""
-    widths = (10, 8, 12, 8, 12, 8, 7, 8, 11)
-    return (f"{name:36}" + "".join(f"{cell:>{n}}" for cell, n in zip(cells, widths, strict=False))).rstrip()
+    widths = (10, 8, 12, 8, 12, 8, 7, 8, 12)
+    return (f"{name:35}" + "".join(f"{cell:>{n}}" for cell, n in zip(cells, widths, strict=False))).rstrip()
 
 
 def on_gpus(costs: Sequence[Cost]) -> list[str]:
@@ -338,7 +340,8 @@ sizes   pieces: word pieces of one pass, examples x the mean ({_said(PIECES)}; S
 peak    TFLOP/s. Teacher: {_H100.peak / 1e12:g} on {_H100.name} (SXM, dense bf16), {_V100.peak / 1e12:g} on {_V100.name} in fp32:
         distil/teacher.py uses bf16 only where the device has it natively, and a V100 does not.
         Student, fp32: {_H100.fp32 / 1e12:g} and {_V100.fp32 / 1e12:g}.
-time    to start a notebook, {START:g} s; 05 to 07 count as no more. 01: pieces / {SPLIT_RATE:,.0f} a second.
+time    to start a notebook, {START:g} s; 05 to 07 are counted as that alone: of 05 there is no estimate.
+        01: pieces / {SPLIT_RATE:,.0f} a second.
         02: the larger of 6 N x pieces x epochs x learning rates / ({TRAIN_USE} peak) and
         steps x layers x {TRAIN_LAYER * 1e3:g} ms (small batches wait for kernel launches); and the tokenizer,
         learning rates x pieces / {FEED_RATE:,.0f} a second.

@@ -173,7 +173,15 @@ def test_reading_the_sentences_apart_launches_twice(profile):
     assert apart.seconds[H100] - feed == pytest.approx(2 * (joint.seconds[H100] - feed))
 
 
-DURATIONS = {0: "0 s", 59.4: "59 s", 59.6: "1 min", 1200: "20 min", 3599: "1 h 0 min", 12_000: "3 h 20 min"}
+DURATIONS = {
+    0: "0 s",
+    59.4: "59 s",
+    59.6: "1 min",
+    1200: "20 min",
+    3599: "1 h 0 min",
+    12_000: "3 h 20 min",
+    419_400: "116 h",
+}
 
 
 @pytest.mark.parametrize("seconds, said", DURATIONS.items())
