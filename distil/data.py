@@ -92,8 +92,11 @@ def load_directory(spec: Task, folder: Path) -> dict[str, Rows]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Lines of a UTF-8 file; a DataError names the first line that is not UTF-8."""
-    raw = path.read_bytes()
+    """Lines of a UTF-8 file; a DataError says that it cannot be read, or names the first line that is not UTF-8."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}; check its owner and permissions") from None
     try:  # decoded as bytes: a carriage return inside a sentence is text, not a line's end
         return raw.decode("utf-8").removeprefix("\ufeff").split("\n")
     except UnicodeDecodeError as error:

@@ -57,24 +57,41 @@ def fine_tune(
     Returns:
         One entry per evaluation: learning rate, epoch, dev accuracy.
     """
-    history: list[dict[str, Any]] = []
-    best, finished = -1.0, []
-    for learning_rate in config.learning_rates:
-        work = folder.with_name(f"{folder.name}-lr{learning_rate}")
-        trainer = _trainer(splits, spec, config, learning_rate, seed, work)
-        trainer.train(resume_from_checkpoint=_checkpoint(work, config, seed, splits))
-        evaluations = [entry for entry in trainer.state.log_history if "eval_accuracy" in entry]
-        history += [
-            {"lr": learning_rate, "epoch": round(entry["epoch"], 2), "dev_accuracy": entry["eval_accuracy"]}
-            for entry in evaluations
-        ]
-        if trainer.state.best_metric > best:
-            best = trainer.state.best_metric
-            pretrained.save(trainer.model, trainer.processing_class, folder)
-        finished.append(work)
-    for work in finished:
+    works = [folder.with_name(f"{folder.name}-lr{learning_rate}") for learning_rate in config.learning_rates]
+    outcomes = [
+        _tune(splits, spec, config, learning_rate, seed, work)
+        for learning_rate, work in zip(config.learning_rates, works, strict=True)
+    ]
+    best = max(range(len(works)), key=lambda i: outcomes[i]["best"])
+    shutil.rmtree(folder, ignore_errors=True)
+    (works[best] / "best").rename(folder)
+    for work in works:
         shutil.rmtree(work)
-    return history
+    return [entry for outcome in outcomes for entry in outcome["history"]]
+
+
+def _tune(
+    splits: DatasetDict, spec: Task, config: TeacherConfig, learning_rate: float, seed: int, work: Path
+) -> dict[str, Any]:
+    """Fine-tune at one learning rate: the best network goes to ``work/best``, checkpoints go, and its outcome is kept."""
+    checkpoint, outcome = _checkpoint(work, config, seed, splits), work / "outcome.json"
+    if outcome.exists():
+        return json.loads(outcome.read_text(encoding="utf-8"))
+    trainer = _trainer(splits, spec, config, learning_rate, seed, work)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    pretrained.save(trainer.model, trainer.processing_class, work / "best")
+    evaluations = [entry for entry in trainer.state.log_history if "eval_accuracy" in entry]
+    history = [
+        {"lr": learning_rate, "epoch": round(entry["epoch"], 2), "dev_accuracy": entry["eval_accuracy"]}
+        for entry in evaluations
+    ]
+    result = {"best": trainer.state.best_metric, "history": history}
+    part = outcome.with_suffix(".part")
+    part.write_text(json.dumps(result), encoding="utf-8")
+    part.replace(outcome)
+    for folder in work.glob("checkpoint-*"):  # 4 GB each with BERT_LARGE, and there are several rates
+        shutil.rmtree(folder)
+    return result
 
 
 def _trainer(

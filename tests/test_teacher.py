@@ -134,6 +134,26 @@ def test_every_learning_rate_is_tried_and_the_best_is_kept(tmp_path):
     assert (logits.argmax(axis=1) == splits["dev"]["label"]).mean() == pytest.approx(best["dev_accuracy"])
 
 
+def test_a_learning_rate_that_is_done_is_not_trained_again(tmp_path, monkeypatch):
+    splits, folder = toy_splits(), tmp_path / "best"
+    config = dataclasses.replace(CONFIG, learning_rates=[1.0e-3, 3.0e-3])
+    trained, original = [], teacher._trainer
+
+    def dies_at_the_second(splits, spec, config, learning_rate, *rest):
+        trained.append(learning_rate)
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        return original(splits, spec, config, learning_rate, *rest)
+
+    monkeypatch.setattr(teacher, "_trainer", dies_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        teacher.fine_tune(splits, SST2, config, seed=0, folder=folder)
+    assert not list(tmp_path.glob("best-lr0.001/checkpoint-*"))
+    history = teacher.fine_tune(splits, SST2, config, seed=0, folder=folder)
+    assert trained == [1.0e-3, 3.0e-3, 3.0e-3] and [entry["lr"] for entry in history] == [1.0e-3] * 2 + [3.0e-3] * 2
+    assert (folder / "model.safetensors").exists() and not list(tmp_path.glob("best-lr*"))
+
+
 def test_parameters_are_counted_with_and_without_embeddings():
     model, _, _ = tiny(SST2, toy_splits())
     counts = pretrained.num_parameters(model)
