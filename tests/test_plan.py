@@ -11,7 +11,7 @@ import sys
 import pytest
 import yaml
 
-from distil import config, paths, plan, steps
+from distil import config, costs, paths, plan, steps
 from distil.steps import Step
 
 H100, V100 = 0, 1
@@ -19,7 +19,7 @@ H100, V100 = 0, 1
 
 def one(notebook, task, profile="paper", role="", arm=""):
     step = Step(notebook, profile, task, role, arm, 0, 0)
-    return plan.cost(step, plan.sizes(step))
+    return costs.cost(step, costs.sizes(step))
 
 
 def table(*arguments, capsys):
@@ -37,8 +37,8 @@ def figures(text):
 
 
 def test_bert_large_has_its_published_parameters():
-    assert plan.BERT_LARGE.total == 335_141_888
-    assert plan.BERT_LARGE.total - plan.BERT_LARGE.non_embedding == (30_522 + 512 + 2) * 1024
+    assert costs.BERT_LARGE.total == 335_141_888
+    assert costs.BERT_LARGE.total - costs.BERT_LARGE.non_embedding == (30_522 + 512 + 2) * 1024
 
 
 SHAPES = {
@@ -52,13 +52,13 @@ SHAPES = {
 def test_the_shapes_have_the_parameters_that_were_counted(name, key):
     record = json.loads((paths.ROOT / "results" / "speed" / "offline.json").read_text())
     counted = next(row["n_params"] for row in record["models"] if row["name"] == name)
-    shape = plan.MODELS[key]
+    shape = costs.MODELS[key]
     head = 2 * (shape.width + 1)
     assert (shape.total + head, shape.non_embedding + head) == (counted["total"], counted["non_embedding"])
 
 
 def test_the_student_of_table_2_has_the_papers_parameters():
-    assert plan.student_weights(plan.TASKS["sst2"], 150, 200, 600) == 963_002
+    assert costs.student_weights(plan.TASKS["sst2"], 150, 200, 600) == 963_002
 
 
 @pytest.mark.parametrize(
@@ -67,34 +67,34 @@ def test_the_student_of_table_2_has_the_papers_parameters():
 def test_the_formula_of_the_student_gives_the_parameters_that_were_counted(path):
     record = json.loads(path.read_text())
     c, counted = record["config"], record["n_params"]
-    weights = plan.student_weights(plan.TASKS[record["task"]], c["hidden_size"], c["fc_size"], 2 * 50)
+    weights = costs.student_weights(plan.TASKS[record["task"]], c["hidden_size"], c["fc_size"], 2 * 50)
     assert weights == counted["non_embedding"]
     assert weights + 2 * 50 * record["vocabulary"]["words"] == counted["total"]
 
 
 def test_a_teachers_time_and_memory_in_closed_form():
     # BERT_LARGE on SST-2: 4 rates of 3 passes over 67,349 rows in batches of 32, 24 layers.
-    pieces = 67_349 * plan.PIECES["sst2"]
-    launches = 4 * 3 * 2_105 * 24 * plan.TRAIN_LAYER
-    computing = 6 * 303_361_024 * 12 * pieces / (15.7e12 * plan.TRAIN_USE)
+    pieces = 67_349 * costs.PIECES["sst2"]
+    launches = 4 * 3 * 2_105 * 24 * costs.TRAIN_LAYER
+    computing = 6 * 303_361_024 * 12 * pieces / (15.7e12 * costs.TRAIN_USE)
     found = one("02_teacher", "sst2")
-    host = plan.START + 4 * pieces / plan.FEED_RATE
+    host = costs.START + 4 * pieces / costs.FEED_RATE
     assert found.seconds == pytest.approx([host + launches, host + computing])
-    assert launches < computing and 6 * 303_361_024 * 12 * pieces / (989e12 * plan.TRAIN_USE) < launches
+    assert launches < computing and 6 * 303_361_024 * 12 * pieces / (989e12 * costs.TRAIN_USE) < launches
     states = 335_141_888 * (4 + 4 + 8 + 4)
     kept = 24 * 32 * 128 * (34 * 1024 + 5 * 16 * 128)
-    assert found.memory == pytest.approx([plan.CUDA + states + kept, plan.CUDA + states + 2 * kept])
+    assert found.memory == pytest.approx([costs.CUDA + states + kept, costs.CUDA + states + 2 * kept])
     assert (found.kept, found.meanwhile) == (4 * 335_141_888, 6 * 12 * 335_141_888)
 
 
 def test_a_labellings_time_and_memory_in_closed_form():
     pieces = 392_702 * 11 * 39
-    host = plan.START + 392_702 * 39 / plan.TAG_RATE + pieces / plan.FEED_RATE
+    host = costs.START + 392_702 * 39 / costs.TAG_RATE + pieces / costs.FEED_RATE
     found = one("03_transfer_set", "mnli")
-    computing = [2 * 303_361_024 * pieces / (peak * plan.LABEL_USE) for peak in (989e12, 15.7e12)]
+    computing = [2 * 303_361_024 * pieces / (peak * costs.LABEL_USE) for peak in (989e12, 15.7e12)]
     assert found.seconds == pytest.approx([host + seconds for seconds in computing])
     states = 16_384 * (2 * 4096 + 4 * 1024)
-    assert found.memory == pytest.approx([plan.CUDA + size * (335_141_888 + states) for size in (2, 4)])
+    assert found.memory == pytest.approx([costs.CUDA + size * (335_141_888 + states) for size in (2, 4)])
     assert found.kept == 4 * pieces + 392_702 * 11 * 3 * 4
 
 
@@ -102,13 +102,13 @@ def test_a_students_time_and_memory_in_closed_form():
     # 300 units over two 300-wide channels; MNLI in batches of 256, 30 epochs.
     examples = 392_702 * 11
     flops = 2 * 3 * (2 * 4 * 300 * (600 + 300)) * examples * 39 * 30
-    launches = 30 * math.ceil(examples / 256) * plan.STUDENT_STEP
+    launches = 30 * math.ceil(examples / 256) * costs.STUDENT_STEP
     found = one("04_student", "mnli", role="student-distilled")
-    longer = max(launches, flops / (67e12 * plan.TRAIN_USE))
-    assert found.seconds == pytest.approx([plan.START + longer, plan.START + flops / (15.7e12 * plan.TRAIN_USE)])
-    words = plan.WORDS["mnli"] * 300
+    longer = max(launches, flops / (67e12 * costs.TRAIN_USE))
+    assert found.seconds == pytest.approx([costs.START + longer, costs.START + flops / (15.7e12 * costs.TRAIN_USE)])
+    words = costs.WORDS["mnli"] * 300
     rest = 2 * (4 * 300 * (600 + 300) + 2 * 4 * 300) + (8 * 300 + 1) * 400 + 401 * 3
-    assert found.memory[H100] == found.memory[V100] == plan.CUDA + 4 * (2 * words + rest) + 12 * (words + rest)
+    assert found.memory[H100] == found.memory[V100] == costs.CUDA + 4 * (2 * words + rest) + 12 * (words + rest)
     assert (found.kept, found.meanwhile) == (4 * (2 * words + rest), 2 * 4 * (6 * words + 4 * rest))
 
 
@@ -118,18 +118,20 @@ def test_a_record_tells_the_vocabulary(task):
     total = record["n_params"]["total"]
     tuned = total - 50 * record["vocabulary"]["words"]
     found = one("04_student", task, "offline", "student-distilled")
-    assert found.memory == [plan.CUDA + 4 * (total + 3 * tuned)] * 2
+    assert found.memory == [costs.CUDA + 4 * (total + 3 * tuned)] * 2
 
 
 def test_one_frozen_channel_has_no_tuned_table():
     found = one("04_student", "sst2", role="student-distilled", arm="static")
-    weights = plan.student_weights(plan.TASKS["sst2"], 300, 400, 300)
-    assert found.memory[H100] == plan.CUDA + 4 * (plan.WORDS["sst2"] * 300 + 4 * weights)
+    weights = costs.student_weights(plan.TASKS["sst2"], 300, 400, 300)
+    assert found.memory[H100] == costs.CUDA + 4 * (costs.WORDS["sst2"] * 300 + 4 * weights)
 
 
 def test_a_small_batch_of_a_student_is_bound_by_its_launches():
     updates = 30 * math.ceil(67_349 / 50)
-    assert one("04_student", "sst2", role="student-baseline").seconds == [plan.START + updates * plan.STUDENT_STEP] * 2
+    assert (
+        one("04_student", "sst2", role="student-baseline").seconds == [costs.START + updates * costs.STUDENT_STEP] * 2
+    )
 
 
 @pytest.fixture
@@ -151,8 +153,8 @@ def profile(tmp_path, monkeypatch):
 def test_twice_the_examples_take_twice_the_time_to_label(profile, gpu):
     def labelling(n_iter):
         profile(transfer_set={"n_iter": n_iter})
-        tagging = 67_349 * plan.PIECES["sst2"] / plan.TAG_RATE
-        return one("03_transfer_set", "sst2", "mine").seconds[gpu] - plan.START - tagging
+        tagging = 67_349 * costs.PIECES["sst2"] / costs.TAG_RATE
+        return one("03_transfer_set", "sst2", "mine").seconds[gpu] - costs.START - tagging
 
     assert labelling(9) == pytest.approx(2 * labelling(4))
 
@@ -161,15 +163,15 @@ def test_twice_the_examples_take_twice_the_time_to_label(profile, gpu):
 def test_small_batches_of_a_labelling_are_bound_by_their_launches(profile, arm, reads):
     profile(transfer_set={"n_iter": 10, "token_budget": 64})
     pieces = 392_702 * 11 * 39
-    host = plan.START + 392_702 * 39 / plan.TAG_RATE + pieces / plan.FEED_RATE
-    launches = pieces / 64 * 24 * reads * plan.LABEL_LAYER
+    host = costs.START + 392_702 * 39 / costs.TAG_RATE + pieces / costs.FEED_RATE
+    launches = pieces / 64 * 24 * reads * costs.LABEL_LAYER
     assert one("03_transfer_set", "mnli", "mine", arm=arm).seconds[H100] == pytest.approx(host + launches)
 
 
 def test_reading_the_sentences_apart_launches_twice(profile):
     joint = one("02_teacher", "mnli", "mine")
     apart = one("02_teacher", "mnli", "mine", arm="separate")
-    feed = plan.START + 4 * 392_702 * 39 / plan.FEED_RATE
+    feed = costs.START + 4 * 392_702 * 39 / costs.FEED_RATE
     assert apart.seconds[H100] - feed == pytest.approx(2 * (joint.seconds[H100] - feed))
 
 
@@ -274,7 +276,7 @@ def test_max_train_cuts_and_totals_add_up(profile, capsys):
     assert {cells[0] for name, cells in found.items() if re.search("01_|02_|baseline", name)} == {"1,000"}
     assert found["qqp 03_transfer-set-seed0"][0] == found["mnli 04_student-distilled-seed1"][0] == "5,000"
     listed = plan.graph("mine", ["qqp", "mnli"], [0, 1], 0, "")
-    costs = [plan.cost(step, plan.sizes(step)) for step in listed]
+    costs = [costs.cost(step, costs.sizes(step)) for step in listed]
     totals = [(sum(cost.seconds[i] for cost in costs), max(cost.memory[i] for cost in costs)) for i in (H100, V100)]
     cells = [cell for seconds, memory in totals for cell in (plan.duration(seconds), plan.volume(memory))]
     assert re.search(rf"^all steps +{' +'.join(cells)}$", text, flags=re.M)
