@@ -5,11 +5,14 @@ failure it is kept under ``artifacts/<profile>/failed`` and the message says whi
 """
 
 import argparse
+import contextlib
 import errno
+import fcntl
 import os
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -128,7 +131,7 @@ def run(step: Step) -> Path:
 
     Raises:
         ConfigError: a parameter is wrong, or the notebook does not declare it.
-        StepError: the notebook failed or wrote no record.
+        StepError: the notebook failed or wrote no record, or another process runs this step.
         OSError: the disk is full, or nearly so.
     """
     source = paths.NOTEBOOKS / f"{step.notebook}.ipynb"
@@ -137,16 +140,34 @@ def run(step: Step) -> Path:
     part.parent.mkdir(parents=True, exist_ok=True)
     if (free := shutil.disk_usage(part.parent).free) < NEEDED_BYTES:
         raise OSError(errno.ENOSPC, f"only {free / 1e9:.1f} GB free, wanted {NEEDED_BYTES / 1e9:.0f}")
-    started = time.time()
-    try:
-        executed = execute(source, part, values)
-        if step.record and not (step.record.exists() and step.record.stat().st_mtime >= started - 1):
-            raise ExecutionError(f"every cell ran, but no record was written to {step.record}")
-    except ExecutionError as error:
-        kept = part.parents[1] / "failed" / part.name.replace(".part", "")
-        raise StepError(f"{step.title} failed {keep_failed(source, part, kept, str(error))}") from None
-    part.unlink()
-    return _publish(step, source, scrub(executed))
+    with _alone(step, part.with_suffix(".lock")):
+        started = time.time()
+        try:
+            executed = execute(source, part, values)
+            if step.record and not (step.record.exists() and step.record.stat().st_mtime >= started - 1):
+                raise ExecutionError(f"every cell ran, but no record was written to {step.record}")
+        except ExecutionError as error:
+            kept = part.parents[1] / "failed" / part.name.replace(".part", "")
+            raise StepError(f"{step.title} failed {keep_failed(source, part, kept, str(error))}") from None
+        part.unlink()
+        return _publish(step, source, scrub(executed))
+
+
+@contextlib.contextmanager
+def _alone(step: Step, path: Path) -> Iterator[None]:
+    """Hold a lock on the step, which the system takes back from a process that dies; a StepError if another holds it."""
+    with path.open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise StepError(
+                f"{step.title} is being run by process {lock.read() or 'unknown'} in this folder: wait for it, or stop it"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
 
 
 def _publish(step: Step, source: Path, executed: NotebookNode) -> Path:

@@ -1,6 +1,7 @@
 """One notebook as one step: what a failure tells, what a success leaves, what is refused before anything runs."""
 
 import errno
+import fcntl
 import os
 from collections import namedtuple
 from pathlib import Path
@@ -118,6 +119,20 @@ def test_report_page_keeps_its_outputs_in_place(place, monkeypatch):
     assert after.metadata == before.metadata
     copy = paths.RESULTS / "executed" / "offline" / "06_results.ipynb"
     assert copy.stat().st_mtime_ns >= source.stat().st_mtime_ns  # Make must not run it again
+
+
+def test_a_step_that_another_process_runs_is_left_to_it(place, capfd):
+    write_notebook("01_data", record_cell())
+    path = paths.ARTIFACTS / "smoke" / "executed" / "sst2-01_data.part.lock"
+    path.parent.mkdir(parents=True)
+    with path.open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        other.write("4711")
+        other.flush()
+        assert steps.main(RUN) == 1
+        assert "is being run by process 4711 in this folder: wait for it" in capfd.readouterr().err
+        assert not any(paths.RESULTS.iterdir())
+    assert steps.main(RUN) == 0  # the lock went with its holder
 
 
 # --- refused before anything runs -------------------------------------------------------------------------------------
