@@ -199,7 +199,7 @@ def load_prepared(profile: str, task: str) -> DatasetDict:
     """The splits that 01_data prepared for this profile and task.
 
     Raises:
-        DataError: 01_data has not run.
+        DataError: 01_data has not run, or the files are not what it wrote.
     """
     folder = paths.artifact(profile, task, "data")
     if not folder.is_dir():
@@ -207,7 +207,18 @@ def load_prepared(profile: str, task: str) -> DatasetDict:
             f"no prepared data for profile {profile!r}, task {task!r}: run notebooks/01_data.ipynb for it, "
             f"or 'make reproduce PROFILE={profile} TASKS={task}'"
         )
-    return DatasetDict({path.stem: Dataset.from_parquet(str(path)) for path in sorted(folder.glob("*.parquet"))})
+    try:
+        splits = DatasetDict({path.stem: Dataset.from_parquet(str(path)) for path in sorted(folder.glob("*.parquet"))})
+        found = {name: digest(rows) for name, rows in splits.items()}
+    except Exception as error:  # a damaged Parquet file can fail in any way
+        found, splits = {"": str(error)}, None
+    record = paths.data_record(profile, task)
+    if splits is None or (record.exists() and found != json.loads(record.read_text(encoding="utf-8"))["digests"]):
+        raise DataError(
+            f"the prepared data of {profile}/{task} are not those of their record: damaged or replaced. Delete "
+            f"results/data/{profile}/{task}.json and run again"
+        )
+    return splits
 
 
 def digest(split: Dataset) -> str:

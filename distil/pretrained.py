@@ -154,6 +154,16 @@ def weights(folder: str | Path, revision: str | None = None) -> dict[str, str]:
     return {Path(file).name: packages.sha256(Path(file)) for file in files if file}
 
 
+def check_weights(folder: Path, expected: Mapping[str, str]) -> None:
+    """A ModelError if the weights in a folder are not those of their record (file name -> sha256)."""
+    if (found := weights(folder)) != dict(expected):
+        wrong = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
+        raise ModelError(
+            f"{folder.parent.name}/{folder.name}: {', '.join(wrong)} not as on record: damaged or replaced. Delete the "
+            "teacher's record and run again"
+        )
+
+
 def num_parameters(model: nn.Module) -> dict[str, int]:
     """Parameters of a model: ``total``, and ``non_embedding`` without word, position and type embeddings."""
     total = sum(p.numel() for p in model.parameters())

@@ -186,7 +186,10 @@ def _save_checkpoint(
 def _load_checkpoint(path: Path, identity: str, student: nn.Module, optimizer: torch.optim.Optimizer) -> dict:
     if not path.exists():
         return {"history": [], "best": {}}
-    state = torch.load(path, weights_only=True, map_location=device())
+    try:
+        state = torch.load(path, weights_only=True, map_location=device())
+    except Exception as error:  # a damaged file can fail in any way
+        raise CheckpointError(f"{path} is damaged ({type(error).__name__}): delete it to train anew") from error
     if state["identity"] != identity:
         raise CheckpointError(
             f"{path.name} in {path.parent.name} was written by another config, seed or data; it would not be this run. "

@@ -23,6 +23,10 @@ SHARD_ROWS = 50_000
 Predict = Callable[[list[list[str]]], np.ndarray]  # one or two lists of N texts -> logits [N, labels]
 
 
+class TransferError(RuntimeError):
+    """A transfer set on disk is not the one of its record; the message says what to do."""
+
+
 def write_labelled(
     samples: Iterable[Sample],
     predict: Predict,
@@ -52,7 +56,7 @@ def write_labelled(
         total += len(shard)
         path = folder / f"part-{number:05d}.parquet"
         table = _table(shard)
-        if path.exists() and pq.read_table(path, columns=table.column_names).equals(table):
+        if _holds(path, table):
             continue
         columns = zip(*(sample.sentences for sample in shard), strict=True)
         logits = predict([[to_text(text.split(), mask_token) for text in column] for column in columns])
@@ -60,9 +64,18 @@ def write_labelled(
         table = table.append_column("logits", pa.array(list(logits), pa.list_(pa.float32())))
         pq.write_table(table, part, compression="zstd")
         part.replace(path)
+        path.with_suffix(".sha256").write_text(sha256(path), encoding="utf-8")
     for path in sorted(folder.glob("part-*.parquet"))[number + 1 :]:
         path.unlink()
     return total
+
+
+def _holds(path: Path, table: pa.Table) -> bool:
+    """Whether a shard is there, to the byte as it was written, and has these sentences."""
+    mark = path.with_suffix(".sha256")
+    if not (path.exists() and mark.exists()) or sha256(path) != mark.read_text(encoding="utf-8"):
+        return False
+    return pq.read_table(path, columns=table.column_names).equals(table)
 
 
 def _table(samples: Sequence[Sample]) -> pa.Table:
@@ -83,17 +96,26 @@ def _batched(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
         yield chunk
 
 
-def read(folder: Path) -> pa.Table:
+def read(folder: Path, expected: str = "") -> pa.Table:
     """The whole labelled set: columns ``idx``, ``kind`` (0 real, 1 synthetic), ``sentence1``, [``sentence2``,] ``logits``.
+
+    Args:
+        expected: the digest that its record gives; empty to take what is there.
 
     Raises:
         FileNotFoundError: 03_transfer_set has not run.
+        TransferError: its bytes are not those of the record.
     """
     parts = sorted(folder.glob("part-*.parquet"))
     if not parts:
         raise FileNotFoundError(
             f"no transfer set in {folder.parent.name}/{folder.name}: run notebooks/03_transfer_set.ipynb for it, "
             "or 'make reproduce'"
+        )
+    if expected and digest(folder) != expected:
+        raise TransferError(
+            f"{folder.parent.name}/{folder.name} is not the transfer set of its record: a file is damaged or was replaced. "
+            "Delete the record and run again; whole shards are kept"
         )
     return pa.concat_tables([pq.read_table(part) for part in parts])
 

@@ -3,7 +3,7 @@
 import make_toy
 import pytest
 
-from distil import data, paths, words
+from distil import data, paths, records, words
 from distil.data import DataError, load_hub, load_task, read_tsv
 from distil.tasks import QQP, SST2, TASKS
 
@@ -123,3 +123,21 @@ def test_a_data_set_is_named_by_what_it_is():
 def test_a_hub_that_cannot_be_reached_says_what_to_do(tmp_path):
     with pytest.raises(DataError, match=r"cannot load sst2 of .*GLUE_DIR"):
         load_hub(SST2, str(tmp_path / "nothing"), None)
+
+
+@pytest.mark.parametrize("damage", ["another word", "cut"])
+def test_prepared_data_that_are_not_those_on_record_are_refused(tmp_path, monkeypatch, damage):
+    monkeypatch.setattr(paths, "ARTIFACTS", tmp_path / "artifacts")
+    monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
+    folder = paths.artifact("p", "sst2", "data")
+    made = data.prepare(load_task("sst2", "toy"), SST2, folder, max_train=20, max_dev=0, seed=3)
+    record = {"profile": "p", "task": "sst2", "digests": {name: data.digest(rows) for name, rows in made.items()}}
+    records.write(paths.data_record("p", "sst2"), record)
+    assert len(data.load_prepared("p", "sst2")["train"]) == 20
+    path = folder / "train.parquet"
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-20])
+    else:
+        made["train"].map(lambda row: {"sentence1": row["sentence1"] + " x"}).to_parquet(str(path))
+    with pytest.raises(DataError, match=r"p/sst2 are not those of their record.*Delete results/data/p/sst2\.json"):
+        data.load_prepared("p", "sst2")

@@ -97,6 +97,19 @@ def test_a_separate_teacher_learns_saves_and_reloads(tmp_path):
     assert set(pretrained.weights(tmp_path / "best")) == {"model.safetensors", "classifier.safetensors"}
 
 
+def test_weights_that_are_not_those_on_record_are_refused(tmp_path):
+    model, tokenizer, _ = tiny(SST2, toy_splits())
+    pretrained.save(model, tokenizer, tmp_path / "best")
+    on_record = pretrained.weights(tmp_path / "best")
+    pretrained.check_weights(tmp_path / "best", on_record)
+    path = tmp_path / "best" / "model.safetensors"
+    raw = bytearray(path.read_bytes())
+    raw[-5] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(pretrained.ModelError, match=r"model\.safetensors not as on record"):
+        pretrained.check_weights(tmp_path / "best", on_record)
+
+
 def test_no_model_is_one_clear_error(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(pretrained.ModelError, match="a folder with config"):

@@ -155,6 +155,16 @@ def test_a_checkpoint_of_another_config_is_refused(problem, tmp_path, change):
         train.train_student(new_student(), problem, problem, short, seed=1, checkpoint=path)
 
 
+def test_a_damaged_checkpoint_is_named(problem, tmp_path):
+    path = tmp_path / "c.pt"
+    train.train_student(new_student(), problem, problem, CONFIG, seed=0, checkpoint=path)
+    raw = bytearray(path.read_bytes())
+    for damaged in (raw[: len(raw) // 2], b"", bytes(b ^ (i == len(raw) // 2) for i, b in enumerate(raw))):
+        path.write_bytes(damaged)
+        with pytest.raises(train.CheckpointError, match=r"c\.pt is damaged"):
+            train.train_student(new_student(), problem, problem, CONFIG, seed=0, checkpoint=path)
+
+
 def test_predictions_keep_the_order_of_the_examples(problem):
     student = new_student()
     together = train.predict(student, problem)

@@ -91,3 +91,19 @@ def test_a_subset_has_the_real_rows_a_share_of_the_others_and_nothing_of_what_is
     assert quarter["kind"].to_pylist().count(REAL) == 400 and 300 < len(quarter) - 400 < 500
     held = np.arange(400) < 100
     assert set(transfer.subset(table, 1.0, held, seed=0)["idx"].to_pylist()) == set(range(100, 400))
+
+
+@pytest.mark.parametrize("damage", ["cut", "emptied", "one bit"])
+def test_a_damaged_shard_is_labelled_anew_and_never_read_in_silence(tmp_path, damage):
+    transfer.write_labelled(samples(), Labeller(), tmp_path / "t", identity="x", shard_rows=4)
+    before = transfer.digest(tmp_path / "t")
+    path = tmp_path / "t" / "part-00001.parquet"
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 3] ^= 1
+    path.write_bytes({"cut": raw[: len(raw) // 2], "emptied": b"", "one bit": raw}[damage])
+    with pytest.raises(transfer.TransferError, match="not the transfer set of its record"):
+        transfer.read(tmp_path / "t", before)
+    labeller = Labeller()
+    transfer.write_labelled(samples(), labeller, tmp_path / "t", identity="x", shard_rows=4)
+    assert len(labeller.seen) == 4
+    assert len(transfer.read(tmp_path / "t", before)) == 10
