@@ -190,7 +190,7 @@ $(CLONE):
 
 # --- what to type ------------------------------------------------------------------------------------------------------
 
-.PHONY: help env reproduce ablation plan submission release smoke test verify bench lint lab trust clean
+.PHONY: help env reproduce ablation plan submission release smoke test verify torture bench lint lab trust clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -237,6 +237,9 @@ verify: $(ENV) ## make a committed run again and say whether it matches, or by h
 	@DISTIL_ARTIFACTS="$(VERIFIED)" DISTIL_RESULTS="$(VERIFIED)/results" DISTIL_PACKAGES="$(or $(DISTIL_PACKAGES),$(CURDIR)/artifacts/packages)" \
 	  $(MAKE) --no-print-directory "$(VERIFIED)/results/runs/offline/sst2/student-baseline-seed0.json" PROFILE=offline TASKS=sst2 SEEDS=0
 	@$(PY) tests/verify.py "$(VERIFIED)/results"
+
+torture: $(ENV) ## kill smoke runs at random moments, and compare what becomes of them with one left alone: half an hour
+	$(PY) tests/reliability/torture.py
 
 bench: $(ENV) ## throughput of each stage against a plain reference, in one run: results/bench.json
 	$(PY) tests/bench.py
