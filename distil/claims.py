@@ -8,7 +8,7 @@ from distil.tasks import TASKS
 
 def claims(profile: str) -> list[dict[str, str]]:
     """Each claim of ``results/paper.json`` with the paper's number, ours, and a verdict."""
-    rows = [row for row in report.table(profile) if row["metric"] == "accuracy" and row["split"] == "dev"]
+    rows = [row for row in report.table(profile) if row["metric"] == "accuracy" and row["judged"]]
     verdicts = [claim for row in rows for claim in _task_claims(row)]
     return verdicts + _speed_claims(profile) + _ablation_claims(profile)
 
@@ -18,9 +18,11 @@ def _task_claims(row: dict[str, Any]) -> list[dict[str, str]]:
     gain, low, high = row["gain"]
     ceiling = row["teacher"][0] - row["student-baseline"][0]
     ours = report.gain(row["gain"])
-    paper_gain, title = distilled - plain, f"{TASKS[row['task']].title} / {row['dataset']}"
-    if low <= paper_gain <= high:
-        size = "reproduced: the paper's gain lies in our interval"
+    paper_gain, title = distilled - plain, f"{TASKS[row['task']].title} / {row['dataset']}, {row['split']}"
+    if low <= 0:
+        size = "cannot tell: our interval includes 0"
+    elif low <= paper_gain <= high:
+        size = f"compatible: the paper's gain lies in our interval, {100 * (high - low):.1f} points wide"
     else:
         size = f"{'larger' if gain > paper_gain else 'smaller'} than the paper's"
     return [
@@ -83,7 +85,7 @@ def _ablation_claims(profile: str) -> list[dict[str, str]]:
     for task in TASKS:
         found |= {row["name"]: row for row in report.ablation(profile, task)}
     return [
-        _claim(claim["text"], claim["where"], claim["paper"], report.gain(found[claim["arm"]]["difference"]),
+        _claim(claim["text"], f"{claim['where']}, {found[claim['arm']]['split']}", claim["paper"], report.gain(found[claim["arm"]]["difference"]),
                _sign_verdict(-found[claim["arm"]]["difference"][2], -found[claim["arm"]]["difference"][1]))
         for claim in report.paper()["claims"] if claim.get("arm") in found
     ]  # fmt: skip
@@ -98,7 +100,10 @@ def missing(profile: str) -> list[str]:
     have = {row["name"] for task in shown for row in report.ablation(profile, task)}
     if absent := [arm.name for arm in arms if arm.name not in have]:
         lines.append(f"arms of the ablation without a record (make ablation): {', '.join(absent)}")
-    for task, arm in [*((task, "") for task in sorted(shown)), *((arm.task, arm.name) for arm in arms)]:
-        if count := report.left_out(profile, task, arm):
-            lines.append(f"{task} {arm or 'distilled'}: {count} of another transfer set than the one on record")
+    students = [(task, role, "") for task in sorted(shown) for role in config.ROLES]
+    for task, role, arm in [*students, *((arm.task, config.ROLES[1], arm.name) for arm in arms)]:
+        if count := report.left_out(profile, task, role, arm):
+            lines.append(
+                f"{task} {arm or role}: {count} of another config, data, teacher or transfer set than on record"
+            )
     return lines

@@ -6,7 +6,7 @@ a missing one or a value of the wrong type is an error that names the file.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import yaml
 
@@ -18,7 +18,7 @@ PAIR_INPUTS = ("joint", "separate")
 OBJECTIVES = ("mse", "kl")
 CHANNELS = ("random", "static", "tuned", "multichannel")
 POOLINGS = ("last", "attention")
-MAY_BE_ZERO = ("max_train", "max_dev", "n_iter", "extra_words")  # every other whole number is at least 1
+MAY_BE_ZERO = ("max_train", "max_dev", "n_iter", "extra_words", "patience")  # every other whole number is at least 1
 
 
 class ConfigError(ValueError):
@@ -43,6 +43,11 @@ class Config:
                 raise ConfigError(f"{field.name} must be {field.type.__name__}, got {value!r}{hint}")
             elif field.type is int and value < (least := 0 if field.name in MAY_BE_ZERO else 1):
                 raise ConfigError(f"{field.name} must be at least {least}, got {value!r}")
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """The config whose fields are among ``values``: in a notebook, ``globals()`` after its parameters cell."""
+        return cls(**{field.name: values[field.name] for field in fields(cls)})
 
     def _require(self, ok: bool, what: str) -> None:
         if not ok:
@@ -127,6 +132,7 @@ class StudentConfig(Config):
     synthetic: float
     held_out: float
     epochs: int
+    patience: int
     batch_size: int
     lr: float
     rho: float

@@ -66,7 +66,8 @@ def digest(source: str) -> dict[str, str]:
         return {f"vectors/{packages.GLOVE.filename}": packages.GLOVE.sha256}
     if Path(source).expanduser().is_file():
         path = Path(source).expanduser()
-        return {f"vectors/{path.name}": packages.sha256(path)}
+        files = [path, *(word2vec.words_beside(path) if path.suffix == ".npy" else [])]
+        return {f"vectors/{file.name}": packages.sha256(file) for file in files}
     repository, _, commit = source.partition("@")
     return {f"vectors/{repository}": commit}
 

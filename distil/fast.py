@@ -34,14 +34,16 @@ class FastStudent(nn.Module):
             vectors = torch.cat([channel.weight for channel in student.channels], dim=1)
             tables = [vectors @ lstm.weight_ih_l0.T + lstm.bias_ih_l0 + lstm.bias_hh_l0 for lstm in lstms]
             table = torch.stack(tables)  # [2, V, 4 h]
-            scale = table.abs().amax(dim=2, keepdim=True) / 127 if form == "int8" else None
-            self.register_buffer(
-                "table", (table / scale).round().to(torch.int8) if form == "int8" else table.to(self.dtype)
-            )
-            self.register_buffer("scale", None if scale is None else scale.to(self.dtype))
+            self.register_buffer("scale", None)
+            if form == "int8":
+                # Rounded before it divides: what multiplies later is then the same number.
+                scale = (table.abs().amax(dim=2, keepdim=True) / 127).clamp(min=1e-8).to(self.dtype)
+                self.scale = scale
+                table = (table / scale.float()).round().clamp(-127, 127)
+            self.register_buffer("table", table.to(torch.int8 if form == "int8" else self.dtype))
             self.register_buffer("recurrent", torch.stack([lstm.weight_hh_l0.T for lstm in lstms]).to(self.dtype))
         self.fc, self.output = student.fc, student.output
-        self.cell = compiled_cell()
+        self.cell = compiled_cell(self.dtype)
 
     def forward(
         self, ids: LongTensor, lengths: LongTensor, ids2: LongTensor | None = None, lengths2: LongTensor | None = None
@@ -86,12 +88,17 @@ def cell(gates: Tensor, hidden: Tensor, memory: Tensor, recurrent: Tensor) -> tu
 
 
 @functools.cache
-def compiled_cell() -> Callable[..., tuple[Tensor, Tensor]]:
+def compiled_cell(dtype: torch.dtype) -> Callable[..., tuple[Tensor, Tensor]]:
     """The cell as compiled code, or as it is on a machine without a C++ compiler: slower, the same numbers."""
-    fast = torch.compile(cell, dynamic=True)
+
+    def of_this_type(gates: Tensor, hidden: Tensor, memory: Tensor, recurrent: Tensor) -> tuple[Tensor, Tensor]:
+        return cell(gates, hidden, memory, recurrent)  # a function of its own: the compiler counts the variants of each
+
+    fast = torch.compile(of_this_type, dynamic=True)
+    zeros = functools.partial(torch.zeros, dtype=dtype)
     try:
         with torch.inference_mode():
-            fast(torch.zeros(2, 3, 8), torch.zeros(2, 3, 2), torch.zeros(2, 3, 2), torch.zeros(2, 2, 8))
+            fast(zeros(2, 3, 8), zeros(2, 3, 2), zeros(2, 3, 2), zeros(2, 2, 8))
     except Exception:  # whatever the compiler lacks, the plain function has the same result
         return cell
     return fast

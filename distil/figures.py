@@ -7,19 +7,22 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from distil.metrics import reliability
-from distil.report import PAPER_ROWS, by_size, dataset, load_runs, load_students, mean_score, points, table
+from distil.report import PAPER_ROWS, by_size, dataset, load_students, mean_score, points, table, teachers
 from distil.tasks import TASKS
 
 
 def gains(profile: str) -> Figure:
     """Plain BiLSTM -> distilled BiLSTM, and the teacher above it, the paper's tasks beside ours."""
-    rows = [row for row in table(profile) if row["metric"] == "accuracy" and row["split"] == "dev"]
+    rows = [row for row in table(profile) if row["metric"] == "accuracy" and row["judged"]]
     figure, axes = plt.subplots(figsize=(9, 4.2), layout="constrained")
     ticks = []
     for i, row in enumerate(rows):
         ours = {role: row[role][0] for role in PAPER_ROWS}
         title = f"{TASKS[row['task']].title}\npaper, test server"
-        for x, scores, label in ((3 * i, row["paper"], title), (3 * i + 1.3, ours, f"{row['dataset']}\nours, dev")):
+        for x, scores, label in (
+            (3 * i, row["paper"], title),
+            (3 * i + 1.3, ours, f"{row['dataset']}\nours, {row['split']}"),
+        ):
             ticks.append((x, label))
             _dumbbell(axes, x, {role: 100 * score for role, score in scores.items()}, first=not ticks[:-1])
     axes.set_xticks([x for x, _ in ticks], [label for _, label in ticks])
@@ -53,11 +56,9 @@ def curves(profile: str) -> Figure:
                 shade = "0.6" if role == "student-baseline" else "0.15"
                 history = 100 * np.array(run.record["history"])
                 axes.plot(range(1, len(history) + 1), history, style, color=shade, label="_" * bool(number) + role)
-        teacher = 100 * mean_score(load_runs(profile, task, "teacher"), "dev")[0]
+        teacher = 100 * mean_score(teachers(profile, task), "dev")[0]
         axes.axhline(teacher, color="0.55", linewidth=2, linestyle=":", label="teacher")
-        axes.set(
-            title=load_runs(profile, task, "teacher")[0].record["dataset"], xlabel="epoch (of its own training set)"
-        )
+        axes.set(title=dataset(profile, task), xlabel="epoch (of its own training set)")
     panels[0][0].set_ylabel("dev accuracy (%)")
     panels[0][-1].legend(frameon=False, fontsize=8)
     return figure
@@ -70,7 +71,8 @@ def calibration(profile: str) -> Figure:
     styles = {"teacher": ("s:", "0.55"), "student-baseline": ("o--", "0.6"), "student-distilled": ("o-", "0.15")}
     for axes, task in zip(panels[0], tasks, strict=False):
         for role, (style, shade) in styles.items():
-            sure, right = reliability(*load_students(profile, task, role)[0].predictions["dev"])
+            runs = teachers(profile, task) if role == "teacher" else load_students(profile, task, role)
+            sure, right = reliability(*runs[0].predictions["dev"])
             axes.plot(100 * sure, 100 * right, style, color=shade, markersize=4, label=role)
         axes.plot([40, 100], [40, 100], color="0.8", linewidth=1, zorder=0)
         axes.set(title=dataset(profile, task), xlabel="how sure it says it is (%)")
@@ -86,17 +88,18 @@ def size_curve(profile: str, task: str = "sst2") -> Figure:
     sizes = [row["examples"] for row in rows]
     means, lows, highs = (100 * np.array([row["score"][i] for row in rows]) for i in range(3))
     axes.errorbar(sizes, means, yerr=[means - lows, highs - means], fmt="o-", color="0.15", ecolor="0.6", capsize=3)
-    teacher = 100 * mean_score(load_runs(profile, task, "teacher"), "dev")[0]
-    axes.axhline(teacher, color="0.55", linewidth=2, linestyle=":", label="teacher")
+    split = rows[-1]["split"]
+    of_teacher = 100 * mean_score(teachers(profile, task), split.removesuffix("_untouched"))[0]
+    axes.axhline(of_teacher, color="0.55", linewidth=2, linestyle=":", label="teacher")
     axes.set(xscale="log", title=f"{dataset(profile, task)}: more synthetic sentences, a better student?")
-    axes.set(xlabel="examples in the transfer set", ylabel="dev accuracy (%)")
+    axes.set(xlabel="examples in the transfer set", ylabel=f"{split} accuracy (%)")
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
 def ablation_arms(profile: str, rows: dict[str, list[dict[str, Any]]]) -> Figure:
-    """Difference of each arm to the full method on dev with its 95% interval, one panel a task of ``report.ablation``."""
+    """Difference of each arm to the full method with its 95% interval, one panel a task of ``report.ablation``."""
     rows = {task: [row for row in found if row["name"] != "full"] for task, found in rows.items()}
     heights = [len(found) for found in rows.values()]
     figure, panels = plt.subplots(
@@ -114,5 +117,5 @@ def ablation_arms(profile: str, rows: dict[str, list[dict[str, Any]]]) -> Figure
         axes.margins(y=0.6 / len(found) + 0.05)
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle("Each part left out or exchanged: left of 0 is worse than the full method")
-    panels[-1, 0].set_xlabel("dev accuracy minus the full method's (points)")
+    panels[-1, 0].set_xlabel(f"{found[0]['split']} accuracy minus the full method's (points)")
     return figure

@@ -37,6 +37,7 @@ KEYS = (
     "outputs",
 )
 MAX_BYTES = 8192
+_PAGES = (":(exclude)notebooks/06_results.ipynb", ":(exclude)notebooks/07_ablation.ipynb")  # a run renders them anew
 Predictions = Mapping[str, tuple[np.ndarray, np.ndarray]]  # split -> (logits [N, labels], labels [N])
 
 
@@ -52,7 +53,7 @@ def provenance() -> dict[str, Any]:
         "git": {
             "commit": _git("rev-parse", "HEAD") or "unknown",
             "dirty": bool(
-                _git("status", "--porcelain", "--untracked-files=no", "--", "distil", "notebooks", "configs")
+                _git("status", "--porcelain", "--untracked-files=no", "--", "distil", "notebooks", "configs", *_PAGES)
             ),
         },
     }
@@ -116,6 +117,16 @@ def run(
         "rows": data["rows"],
         **extra,
     }
+
+
+def check_same_data(profile: str, task: str, record: Mapping[str, Any]) -> None:
+    """A RecordError if a run was made from other training data than those prepared now."""
+    now = read(paths.data_record(profile, task))["digests"]["train"]
+    if record["inputs"].get("data/train") != now:
+        raise RecordError(
+            f"the {record['role']} of {profile}/{task} was made from other training data than 01_data has prepared since: "
+            "'make reproduce', or delete its record"
+        )
 
 
 def write(path: Path, record: Mapping[str, Any], predictions: Predictions | None = None) -> None:

@@ -98,7 +98,7 @@ def evaluate(profile: str, task: str, folder: Path) -> tuple[float, int]:
 def _card(profile: str, task: str, run: report.Run, seeds: int, accuracy: float, dev_rows: int, folder: Path) -> str:
     record, spec = run.record, TASKS[task]
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    synthetic = record["training_examples"] - record["rows"]["train"]
+    synthetic, real = record["synthetic_examples"], record["training_examples"] - record["synthetic_examples"]
     return CARD.format(
         title=f"{spec.title}'s task",
         **record["n_params"],
@@ -106,7 +106,7 @@ def _card(profile: str, task: str, run: report.Run, seeds: int, accuracy: float,
         columns="two sentences" if settings["pair"] else "one sentence",
         meanings=", ".join(spec.meanings),
         dataset=record["dataset"],
-        rows=record["rows"]["train"],
+        rows=real,
         synthetic=f" and {synthetic:,} synthetic ones" if synthetic > 0 else "",
         licence=LICENCES.get(record["dataset"], "See GLUE for its terms."),
         accuracy=accuracy,

@@ -1,6 +1,7 @@
 """Tables read from records alone: nothing here trains, and every number shown comes through here."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,21 +43,65 @@ def load_runs(profile: str, task: str, role: str, arm: str = "") -> list[Run]:
     return sorted(runs, key=lambda run: run.record["seed"])
 
 
+def teachers(profile: str, task: str, arm: str = "") -> list[Run]:
+    """The teacher behind the students of a task, or behind an arm's if it has its own."""
+    reference = _reference(profile, task)
+    seed = reference.record.get("teacher_seed", 0) if reference else 0
+    own = load_runs(profile, task, "teacher", arm) if arm else []
+    return [run for run in own or load_runs(profile, task, "teacher") if run.record["seed"] == seed]
+
+
 def load_students(profile: str, task: str, role: str, arm: str = "") -> list[Run]:
-    """All seeds of a student that learned from the transfer set on record; ``left_out`` counts the others."""
-    sets = {run.record["outputs"].get("transfer-set") for run in _transfer_sets(profile, task, arm)}
-    runs = load_runs(profile, task, role, arm)
-    return [run for run in runs if run.record["inputs"].get("transfer-set") in sets | {None}]
+    """The seeds of a student that may be compared with the others of its task; ``left_out`` counts those that may not.
+
+    All must have been given the same data; all seeds the same config, an arm that of the full method with its own change; and
+    a distilled student the transfer set on record, labelled by the teacher on record.
+    """
+    reference, runs = _reference(profile, task), load_runs(profile, task, role, arm)
+    if reference is None or not runs:
+        return []
+    if role == "student-baseline":
+        config_of_all, sets = runs[0].record["config"], {None}
+    else:
+        changes = config.arms(profile)[arm].changes_of("student") if arm else {}
+        config_of_all, sets = reference.record["config"] | changes, _sets_on_record(profile, task, arm)
+    return [
+        run for run in runs
+        if run.record["config"] == config_of_all
+        and _of(run, "data/") == _of(reference, "data/")
+        and run.record["inputs"].get("transfer-set") in sets
+    ]  # fmt: skip
 
 
-def left_out(profile: str, task: str, arm: str = "") -> int:
-    """Distilled students that learned from a transfer set made since again, in another way: no longer comparable."""
-    students = (load(profile, task, "student-distilled", arm) for load in (load_runs, load_students))
-    return len(next(students)) - len(next(students))
+def left_out(profile: str, task: str, role: str = "student-distilled", arm: str = "") -> int:
+    """Seeds of a student that may not be compared: of another config, data, teacher or transfer set than the others."""
+    return len(load_runs(profile, task, role, arm)) - len(load_students(profile, task, role, arm))
 
 
-def _transfer_sets(profile: str, task: str, arm: str) -> list[Run]:
-    return load_runs(profile, task, "transfer-set", arm) or load_runs(profile, task, "transfer-set")
+def _reference(profile: str, task: str) -> Run | None:
+    """The full method's first seed that learned from a transfer set on record: what the other students must agree with."""
+    sets = _sets_on_record(profile, task)
+    runs = load_runs(profile, task, "student-distilled")
+    return next((run for run in runs if run.record["inputs"].get("transfer-set") in sets), None)
+
+
+def _sets_on_record(profile: str, task: str, arm: str = "") -> set[str | None]:
+    """Digests of the transfer sets (an arm's own, else the main ones) that the teacher on record labelled."""
+    own = {role: load_runs(profile, task, role, arm) if arm else [] for role in ("teacher", "transfer-set")}
+    runs = {role: found or load_runs(profile, task, role) for role, found in own.items()}
+    outputs = [{f"teacher/{file}": sha for file, sha in run.record["outputs"].items()} for run in runs["teacher"]]
+    return {
+        run.record["outputs"].get("transfer-set") for run in runs["transfer-set"] if _of(run, "teacher/") in outputs
+    }
+
+
+def _of(run: Run, kind: str) -> dict[str, str]:
+    return {name: sha for name, sha in run.record["inputs"].items() if name.startswith(kind)}
+
+
+def judged(runs: Sequence[Run]) -> str:
+    """The split that verdicts are taken from: the one with the least part in any choice that all runs have."""
+    return next(split for split in ("test", "dev_untouched", "dev") if all(split in run.predictions for run in runs))
 
 
 def read(path: Path, profile: str, task: str = "") -> dict[str, Any]:
@@ -105,7 +150,10 @@ def table(profile: str) -> list[dict[str, Any]]:
     """One row a task, split and metric for which teacher, baseline and distilled student are all there; fractions."""
     rows = []
     for task, spec in TASKS.items():
-        runs = {role: load_students(profile, task, role) for role in PAPER_ROWS}
+        runs = {role: load_students(profile, task, role) for role in PAPER_ROWS if role != "teacher"}
+        both = set.intersection(*({run.record["seed"] for run in found} for found in runs.values()))
+        runs = {role: [run for run in found if run.record["seed"] in both] for role, found in runs.items()}
+        runs |= {"teacher": teachers(profile, task)}
         if not all(runs.values()):
             continue
         for split in runs["student-distilled"][0].predictions:
@@ -122,6 +170,7 @@ def _row(task: str, split: str, metric: str, runs: dict[str, list[Run]]) -> dict
         "train_rows": distilled[0].record["rows"]["train"],
         "teacher_name": teacher_name(runs["teacher"][0]),
         "split": split,
+        "judged": split == judged([*baseline, *distilled]),
         "metric": metric,
         "seeds": [run.record["seed"] for run in distilled],
         "paper": {role: paper_score(task, role, metric, split) for role in PAPER_ROWS},
@@ -186,8 +235,9 @@ def markdown(profile: str) -> str:
 def ablation(profile: str, task: str = "sst2") -> list[dict[str, Any]]:
     """Rows of the plain student, of the full method and of each arm of a task, in the order of ablation.yaml.
 
-    A row has ``name``, ``seeds``, ``scores`` (split -> mean and standard deviation), ``difference`` to the full method on dev
-    with its interval, and ``teacher``: the dev accuracy of the teacher it learned from.
+    A row has ``name``, ``seeds``, ``examples`` and ``steps`` of training, ``scores`` (split -> mean and standard deviation),
+    ``split``, the one judged, ``difference`` to the full method there with its interval, and ``teacher``: the dev accuracy of
+    the teacher it learned from.
     """
     full = load_students(profile, task, "student-distilled")
     arms = [arm.name for arm in config.arms(profile).values() if arm.task == task]
@@ -198,13 +248,16 @@ def ablation(profile: str, task: str = "sst2") -> list[dict[str, Any]]:
         *((arm, "student-distilled", arm) for arm in arms),
     ]:
         if full and (runs := load_students(profile, task, role, arm)):
-            teachers = load_runs(profile, task, "teacher", arm) or load_runs(profile, task, "teacher")
+            split, behind = judged([*full, *runs]), teachers(profile, task, arm)
             rows.append({
                 "name": name,
                 "seeds": [run.record["seed"] for run in runs],
+                "examples": runs[0].record.get("training_examples", 0),
+                "steps": runs[0].record.get("steps", 0),
                 "scores": {split: mean_score(runs, split) for split in runs[0].predictions},
-                "difference": difference(full, runs, "dev"),
-                "teacher": mean_score(teachers, "dev")[0] if teachers and name != "plain" else None,
+                "split": split,
+                "difference": difference(full, runs, split),
+                "teacher": mean_score(behind, "dev")[0] if behind and name != "plain" else None,
             })  # fmt: skip
     return rows
 
@@ -212,16 +265,24 @@ def ablation(profile: str, task: str = "sst2") -> list[dict[str, Any]]:
 def by_size(profile: str, task: str) -> list[dict[str, Any]]:
     """Students that learned from a share of the synthetic examples, the smallest first, the full method last.
 
-    A row has ``name``, ``examples`` (of the transfer set, the real ones too) and ``score``: dev accuracy with its 95% interval
-    over examples and seeds.
+    A row has ``name``, ``examples`` (of the transfer set, the real ones too), ``split``, the one judged, and ``score``: accuracy
+    there with its 95% interval over examples and seeds.
     """
     arms = [arm.name for arm in config.arms(profile).values() if arm.task == task and set(arm.changes) >= {"synthetic"}]
     rows = []
     for name in ["", *arms]:
         if runs := load_students(profile, task, "student-distilled", name):
-            correct = np.stack([run.correct("dev") for run in runs])
+            split = judged(runs)
+            correct = np.stack([run.correct(split) for run in runs])
             score = metrics.bootstrap_difference(np.zeros_like(correct), correct, seed=BOOTSTRAP_SEED)
-            rows.append({"name": name or "full", "examples": runs[0].record["training_examples"], "score": score})
+            rows.append(
+                {
+                    "name": name or "full",
+                    "examples": runs[0].record["training_examples"],
+                    "split": split,
+                    "score": score,
+                }
+            )
     return sorted(rows, key=lambda row: row["examples"])
 
 

@@ -57,6 +57,10 @@ FILES = (
 def find_source(profile: str, given: str) -> str:
     """``hub`` or a folder: the one given, else ``GLUE_DIR``, else the profile's ``source``; any other is a ConfigError."""
     configured = config.load(profile, "data", "sst2").source
+    if configured in ("packages", "toy"):
+        raise config.ConfigError(
+            f"profile {profile!r} trains on other data than GLUE's, which is what the leaderboard scores"
+        )
     source = given or os.environ.get("GLUE_DIR") or configured
     if source in ("packages", "toy") or (source != "hub" and not Path(source).expanduser().is_dir()):
         raise config.ConfigError(
@@ -118,7 +122,7 @@ def _find(wanted: tuple[str, ...], names: list[str], where: str) -> list[int]:
 
 def find_student(profile: str, task: str, role: str, seed: int) -> Path:
     """Folder of a finished student: while it trains, the folder has a checkpoint but not what ``student.save`` writes."""
-    folder = paths.artifact(profile, task, f"{role}-seed{seed}")
+    folder = paths.artifact(profile, task, paths.run_name(role, seed))
     if not (folder / "config.json").is_file():
         again = f"make reproduce PROFILE={profile} TASKS={task} SEEDS={seed}"
         raise SubmissionError(f"no {role} of {task} in {folder}: run '{again}'")

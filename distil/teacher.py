@@ -168,7 +168,7 @@ class _Progress(transformers.TrainerCallback):
 
 def _checkpoint(work: Path, config: TeacherConfig, seed: int, splits: DatasetDict) -> str | None:
     """The last whole checkpoint in ``work`` if the same config, seed and data made it; anything else there is removed."""
-    identity = json.dumps([repr(config), seed, digest(splits["train"]), digest(splits["dev"])])
+    identity = json.dumps([repr(config), seed, digest(splits["train"]), digest(splits["dev"]), precision()])
     mark = work / "identity.json"
     if not mark.exists() or mark.read_text(encoding="utf-8") != identity:
         shutil.rmtree(work, ignore_errors=True)

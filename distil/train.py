@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -105,13 +105,14 @@ def train_student(
     student.to(where)
     trainable = [parameter for parameter in student.parameters() if parameter.requires_grad]
     optimizer = LazyAdadelta(trainable, lr=config.lr, rho=config.rho)
-    identity = _identity(train, config, seed)
+    identity = _identity(student, [train, dev, held_out], config, seed)
     state = _load_checkpoint(checkpoint, identity, student, optimizer)
     history, best = state["history"], state["best"]
     judges = {"dev": dev} | ({} if held_out is None else {"held_out": held_out})
     steps = -(-len(train) // config.batch_size)
     bar = tqdm(total=config.epochs * steps, initial=len(history) * steps, desc="student", unit="batch", mininterval=2)
-    for epoch in range(len(history), config.epochs):
+    while len(history) < config.epochs and not _given_up(history, config.patience):
+        epoch = len(history)
         loss = _epoch(student, train, optimizer, config, seed=seed, epoch=epoch, tick=bar.update)
         entry = {"loss": round(loss, 5)}
         for name, examples in judges.items():
@@ -127,11 +128,21 @@ def train_student(
     return history, best
 
 
-def _identity(train: Examples, config: StudentConfig, seed: int) -> str:
-    """What a checkpoint must agree with to be resumed: the config, the seed and the training examples."""
-    sha = hashlib.sha256(train.targets.astype(np.int64).tobytes())
-    for array in [column.flat for column in train.columns] + [train.teacher_logits]:
-        sha.update(b"none" if array is None else array.tobytes())
+def _given_up(history: list[dict[str, float]], patience: int) -> bool:
+    """Whether the last ``patience`` epochs brought no better dev accuracy; 0 never gives up."""
+    scores = [entry["dev_accuracy"] for entry in history]
+    return 0 < patience <= len(scores) - 1 - int(np.argmax(scores)) if scores else False
+
+
+def _identity(student: nn.Module, parts: Sequence[Examples | None], config: StudentConfig, seed: int) -> str:
+    """What a checkpoint must agree with to be resumed: config, seed, first weights (so word vectors too), all examples."""
+    sha = hashlib.sha256()
+    for part in parts:
+        columns = [array for column in part.columns for array in (column.flat, column.offsets)] if part else []
+        for array in [*columns, part.targets, part.teacher_logits] if part else [None]:
+            sha.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
+    for tensor in student.state_dict().values():
+        sha.update(tensor.detach().cpu().numpy().tobytes())
     return json.dumps([repr(config), seed, sha.hexdigest()])
 
 

@@ -89,13 +89,22 @@ def npy_rows(path: Path) -> Iterator[Row]:
     Raises:
         EmbeddingError: no file of words, a malformed file, or another number of words than of vectors.
     """
-    saved, text = path.with_name(path.name.removesuffix(".vectors.npy")), path.with_suffix(".txt")
-    if saved != path and saved.is_file():
-        return matrix_rows(_gensim_words(saved), _mapped(path), path)
-    if text.is_file():
-        return matrix_rows(_listed_words(text), _mapped(path), path)
+    saved, text = _beside(path)
+    if found := words_beside(path):
+        words = _gensim_words(saved) if found == [saved] else _listed_words(text)
+        return matrix_rows(words, _mapped(path), path)
     beside = f"{text}, one word a line" if saved == path else f"{saved} (gensim's file) or {text}, one word a line"
     raise EmbeddingError(f"{path}: the words of these vectors are missing; put beside it {beside}")
+
+
+def _beside(path: Path) -> tuple[Path, Path]:
+    return path.with_name(path.name.removesuffix(".vectors.npy")), path.with_suffix(".txt")
+
+
+def words_beside(path: Path) -> list[Path]:
+    """The file with the words of ``x.npy``, in a list that is empty if there is none."""
+    saved, text = _beside(path)
+    return [file for file in (saved, text) if file != path and file.is_file()][:1]
 
 
 def _mapped(path: Path) -> np.ndarray:

@@ -38,7 +38,7 @@ def sentences(n, longest, seed):
 @pytest.fixture(params=["compiled", "plain"])
 def cell(request, monkeypatch):
     if request.param == "plain":
-        monkeypatch.setattr(fast, "compiled_cell", lambda: fast.cell)
+        monkeypatch.setattr(fast, "compiled_cell", lambda dtype: fast.cell)
 
 
 @pytest.mark.parametrize("channels", ["static", "multichannel"])

@@ -29,7 +29,12 @@ def task(request, tmp_path, monkeypatch):
         )  # fmt: skip
         student.save(paths.artifact("p", task, f"student-distilled-seed{seed}"), model, words)
         record = {key: {} for key in KEYS} | {"profile": "p", "task": task, "role": "student-distilled", "seed": seed}
-        record |= {"dataset": "vader-movie", "metrics": {"dev": {"accuracy": accuracy}}, "training_examples": 900}
+        record |= {
+            "dataset": "vader-movie",
+            "metrics": {"dev": {"accuracy": accuracy}},
+            "training_examples": 900,
+            "synthetic_examples": 660,
+        }
         record |= {
             "rows": {"train": 240},
             "n_params": {"total": 1234, "non_embedding": 567},

@@ -29,7 +29,7 @@ def put(profile, task, role, accuracy, seed=0, arm="", **changes):
 @pytest.fixture
 def results(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
-    arms = {"real-only": config.Arm("real-only", "sst2", "student", {}), "kl": config.Arm("kl", "sst2", "student", {})}
+    arms = {name: config.Arm(name, "sst2", "student", {}) for name in ("real-only", "kl")}
     monkeypatch.setattr(config, "arms", lambda profile: arms)
     records.write(paths.data_record("p", "sst2"), {"profile": "p", "task": "sst2", "dataset": "some-set"})
     put("p", "sst2", "teacher", 0.90)
@@ -82,7 +82,7 @@ def test_a_student_of_a_transfer_set_made_since_again_is_left_out(results):
     put("p", "sst2", "student-distilled", 0.70, seed=1, inputs={"transfer-set": "old"})
     (row,) = report.table("p")
     assert row["seeds"] == [0] and row["student-distilled"][0] == 0.86
-    assert "sst2 distilled: 1 of another transfer set than the one on record" in claims.missing("p")
+    assert any(line.startswith("sst2 student-distilled: 1 of another config, data") for line in claims.missing("p"))
 
 
 def test_an_arm_with_a_transfer_set_of_its_own_is_kept(results):
@@ -134,10 +134,10 @@ def test_a_speed_record_of_another_profile_is_refused_by_name(results):
 
 def test_the_ratio_of_parameters_is_judged_by_its_number(results):
     put_speed()
-    assert verdict("p", "BERT_LARGE's parameters").startswith("reproduced")
-    assert verdict("p", "BERT_LARGE's inference").startswith("not comparable: CPU")
+    assert verdict("p", "BERT_LARGE has").startswith("reproduced")
+    assert verdict("p", "BERT_LARGE takes").startswith("not comparable: CPU")
     put_speed(small=2 * 963_002)
-    assert verdict("p", "BERT_LARGE's parameters").startswith("not reproduced")
+    assert verdict("p", "BERT_LARGE has").startswith("not reproduced")
 
 
 def test_runs_scored_on_other_examples_are_not_compared(results):
@@ -196,5 +196,3 @@ def test_the_papers_numbers_are_the_published_ones():
     assert report.paper_score("qqp", "student-distilled", "f1") == pytest.approx(0.682)
     assert report.paper_score("mnli", "student-baseline") == pytest.approx(0.687)
     assert len(report.paper()["table_1"]["rows"]) == 9
-    for number in next(claim for claim in report.paper()["claims"] if claim["id"] == "gain")["paper"]:
-        assert number["gain"] == pytest.approx(number["distilled"] - number["baseline"]), number
