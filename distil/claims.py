@@ -84,11 +84,14 @@ def _ablation_claims(profile: str) -> list[dict[str, str]]:
     found = {}
     for task in TASKS:
         found |= {row["name"]: row for row in report.ablation(profile, task)}
-    return [
-        _claim(claim["text"], f"{claim['where']}, {found[claim['arm']]['split']}", claim["paper"], report.gain(found[claim["arm"]]["difference"]),
-               _sign_verdict(-found[claim["arm"]]["difference"][2], -found[claim["arm"]]["difference"][1]))
-        for claim in report.paper()["claims"] if claim.get("arm") in found
-    ]  # fmt: skip
+    verdicts = []
+    for claim in (claim for claim in report.paper()["claims"] if claim.get("arm") in found):
+        row = found[claim["arm"]]
+        _, low, high = row["difference"]
+        where = f"{claim['where']}, {row['split']}"
+        ours = report.gain(row["difference"])
+        verdicts.append(_claim(claim["text"], where, claim["paper"], ours, _sign_verdict(-high, -low)))
+    return verdicts
 
 
 def missing(profile: str) -> list[str]:

@@ -14,7 +14,7 @@ from distil.student import BiLSTMStudent
 
 
 def to_onnx(student: BiLSTMStudent, path: Path) -> None:
-    """Write a student with pooling ``last``: ``ids`` [B, L], ``lengths`` [B] (and ``ids2``, ``lengths2``) to ``logits`` [B, labels].
+    """Write a student with pooling ``last``: ``ids`` [B, L], ``lengths`` [B] (``ids2``, ``lengths2``) to ``logits`` [B, labels].
 
     Raises:
         ValueError: the student pools by attention.
