@@ -114,7 +114,7 @@ def ablation_arms(profile: str, rows: dict[str, list[dict[str, Any]]]) -> Figure
         axes.axvline(0, color="0.3", linestyle="--", linewidth=1)
         axes.set_yticks(range(len(found)), [row["name"] for row in reversed(found)])
         axes.set_title(dataset(profile, task), loc="left", fontsize=10)
-        axes.margins(y=0.6 / len(found) + 0.05)
+        axes.margins(y=0.6 / max(1, len(found)) + 0.05)
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle("Each part left out or exchanged: left of 0 is worse than the full method")
     panels[-1, 0].set_xlabel(f"{found[0]['split']} accuracy minus the full method's (points)")

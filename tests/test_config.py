@@ -122,8 +122,8 @@ def test_unknown_profile_and_task_list_the_known_ones():
 
 def test_values_typed_into_a_notebook_are_checked_too():
     with pytest.raises(ConfigError, match="channels must be one of"):
-        StudentConfig("random:4", 0, "both", 4, 4, "last", 0.0, "mse", 1.0, 0.0, 1.0, 0.0, 1, 2, 1.0, 0.95)
+        StudentConfig("random:4", 0, "both", 4, 4, "last", 0.0, "mse", 1.0, 0.0, 1.0, 0.0, 1, 0, 2, 1.0, 0.95)
     with pytest.raises(ConfigError, match="alpha"):
-        StudentConfig("random:4", 0, "tuned", 4, 4, "last", 0.0, "mse", 1.0, 1.5, 1.0, 0.0, 1, 2, 1.0, 0.95)
+        StudentConfig("random:4", 0, "tuned", 4, 4, "last", 0.0, "mse", 1.0, 1.5, 1.0, 0.0, 1, 0, 2, 1.0, 0.95)
     with pytest.raises(ConfigError, match="token_budget must be int"):
         TransferConfig(1, 0.1, 0.1, 0.1, "toy", "many")

@@ -98,7 +98,7 @@ ONE_TASK = [
     "04_student sst2 student-distilled 0",
     "04_student sst2 real-only 0",
     "04_student sst2 hard-labels 0",
-    "05_speed",
+    "05_speed 0",
     "06_results",
     "07_ablation",
     "readme",

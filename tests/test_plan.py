@@ -84,7 +84,7 @@ def test_a_teachers_time_and_memory_in_closed_form():
     states = 335_141_888 * (4 + 4 + 8 + 4)
     kept = 24 * 32 * 128 * (34 * 1024 + 5 * 16 * 128)
     assert found.memory == pytest.approx([costs.CUDA + states + kept, costs.CUDA + states + 2 * kept])
-    assert (found.kept, found.meanwhile) == (4 * 335_141_888, 6 * 12 * 335_141_888)
+    assert (found.kept, found.meanwhile) == (4 * 335_141_888, (3 * 12 + 3 * 4) * 335_141_888)
 
 
 def test_a_labellings_time_and_memory_in_closed_form():
@@ -276,14 +276,14 @@ def test_max_train_cuts_and_totals_add_up(profile, capsys):
     assert {cells[0] for name, cells in found.items() if re.search("01_|02_|baseline", name)} == {"1,000"}
     assert found["qqp 03_transfer-set-seed0"][0] == found["mnli 04_student-distilled-seed1"][0] == "5,000"
     listed = plan.graph("mine", ["qqp", "mnli"], [0, 1], 0, "")
-    costs = [costs.cost(step, costs.sizes(step)) for step in listed]
-    totals = [(sum(cost.seconds[i] for cost in costs), max(cost.memory[i] for cost in costs)) for i in (H100, V100)]
+    spent = [costs.cost(step, costs.sizes(step)) for step in listed]
+    totals = [(sum(cost.seconds[i] for cost in spent), max(cost.memory[i] for cost in spent)) for i in (H100, V100)]
     cells = [cell for seconds, memory in totals for cell in (plan.duration(seconds), plan.volume(memory))]
     assert re.search(rf"^all steps +{' +'.join(cells)}$", text, flags=re.M)
-    before = costs[:4]  # the second teacher needs most: its checkpoints beside what the steps before it left
-    most = sum(cost.kept for cost in before) + costs[4].kept + costs[4].meanwhile
+    before = spent[:4]  # the second teacher needs most: its checkpoints beside what the steps before it left
+    most = sum(cost.kept for cost in before) + spent[4].kept + spent[4].meanwhile
     assert (
-        f"Disk: {plan.volume(most)} at most at once, {plan.volume(sum(cost.kept for cost in costs))} at the end" in text
+        f"Disk: {plan.volume(most)} at most at once, {plan.volume(sum(cost.kept for cost in spent))} at the end" in text
     )
     assert "05_speed" not in text
 

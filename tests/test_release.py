@@ -43,7 +43,8 @@ def task(request, tmp_path, monkeypatch):
         record |= {"git": {"commit": "f" * 40}, "versions": {"torch": "9"}, "config": {"model": "packages"}}
         right = {"dev": (np.eye(2)[gold], gold)}
         records.write(paths.run_record("p", task, "student-distilled", seed), record, right)
-    records.write(paths.run_record("p", task, "teacher", 0), record | {"role": "teacher", "seed": 0}, right)
+    for role in ("teacher", "transfer-set"):
+        records.write(paths.run_record("p", task, role, 0), record | {"role": role, "seed": 0}, right)
     return task
 
 

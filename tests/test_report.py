@@ -33,6 +33,7 @@ def results(tmp_path, monkeypatch):
     monkeypatch.setattr(config, "arms", lambda profile: arms)
     records.write(paths.data_record("p", "sst2"), {"profile": "p", "task": "sst2", "dataset": "some-set"})
     put("p", "sst2", "teacher", 0.90)
+    put("p", "sst2", "transfer-set", 0.90)
     put("p", "sst2", "student-baseline", 0.78)
     put("p", "sst2", "student-distilled", 0.85)
     put("p", "sst2", "student-distilled", 0.80, arm="real-only")
@@ -51,6 +52,8 @@ def test_the_table_holds_the_records_and_the_paper(results):
 
 def test_several_seeds_show_their_spread(results):
     put("p", "sst2", "student-distilled", 0.87, seed=1)
+    put("p", "sst2", "student-distilled", 0.99, seed=2)  # left out: the plain student has no such seed
+    put("p", "sst2", "student-baseline", 0.78, seed=1)
     (row,) = report.table("p")
     assert row["student-distilled"] == (pytest.approx(0.86), pytest.approx(np.std([0.85, 0.87], ddof=1)))
     assert "86.0 ± 1.4" in report.markdown("p")
@@ -66,7 +69,7 @@ def test_verdicts_follow_the_numbers(results):
     assert verdict("p", "The distilled student gains") == "not reproduced: the interval includes 0"
     put("p", "sst2", "student-distilled", 0.70)
     assert verdict("p", "The distilled student gains") == "not reproduced: the other way round"
-    assert verdict("p", "The gain is of").startswith("smaller")
+    assert verdict("p", "The gain is of").startswith("cannot tell")
 
 
 def test_the_ablation_compares_with_the_full_method(results):
@@ -85,8 +88,31 @@ def test_a_student_of_a_transfer_set_made_since_again_is_left_out(results):
     assert any(line.startswith("sst2 student-distilled: 1 of another config, data") for line in claims.missing("p"))
 
 
+def test_runs_of_another_config_data_or_teacher_are_left_out(results):
+    put("p", "sst2", "student-distilled", 0.99, seed=1, config={"model": "packages", "epochs": 9})
+    put("p", "sst2", "student-distilled", 0.99, seed=2, inputs={"data/train": "other"})
+    put("p", "sst2", "student-distilled", 0.99, arm="kl", config={"model": "other"})
+    assert report.table("p")[0]["student-distilled"] == (0.85, 0.0)
+    assert [row["name"] for row in report.ablation("p", "sst2")] == ["plain", "full", "real-only"]
+    assert report.left_out("p", "sst2") == 2 and report.left_out("p", "sst2", arm="kl") == 1
+    put("p", "sst2", "transfer-set", 0.9, inputs={"teacher/model.safetensors": "another"})
+    assert report.table("p") == []  # no student learned from a set that the teacher on record labelled
+
+
+def test_verdicts_are_taken_from_test_where_there_is_one(results):
+    (row,) = report.table("p")
+    assert (row["split"], row["judged"]) == ("dev", True)
+    for role in ("teacher", "student-baseline", "student-distilled"):
+        path = paths.run_record("p", "sst2", role, 0)
+        record, predictions = records.read(path), records.read_predictions(path)
+        record["metrics"]["test"] = record["metrics"]["dev"]
+        records.write(path, record, predictions | {"test": predictions["dev"]})
+    assert {row["split"]: row["judged"] for row in report.table("p")} == {"dev": False, "test": True}
+
+
 def test_an_arm_with_a_transfer_set_of_its_own_is_kept(results):
     put("p", "sst2", "transfer-set", 0.9, outputs={"transfer-set": "main"})
+    put("p", "sst2", "student-distilled", 0.85, inputs={"transfer-set": "main"})
     put("p", "sst2", "transfer-set", 0.9, arm="kl", outputs={"transfer-set": "own"})
     put("p", "sst2", "student-distilled", 0.84, arm="kl", inputs={"transfer-set": "own"})
     put("p", "sst2", "student-distilled", 0.80, arm="real-only", inputs={"transfer-set": "own"})
@@ -101,9 +127,9 @@ def test_students_are_lined_up_by_the_examples_they_learned_from(results, monkey
     arms["kl"] = config.Arm("kl", "sst2", "student", {"objective": "kl"})
     monkeypatch.setattr(config, "arms", lambda profile: arms)
     put("p", "sst2", "student-distilled", 0.85, training_examples=1000)
-    put("p", "sst2", "student-distilled", 0.82, arm="half", training_examples=500)
-    put("p", "sst2", "student-distilled", 0.80, arm="none", training_examples=100)
-    put("p", "sst2", "student-distilled", 0.70, arm="kl", training_examples=1000)
+    for name, score, size in (("half", 0.82, 500), ("none", 0.80, 100), ("kl", 0.70, 1000)):
+        changed = {"model": "packages"} | arms[name].changes
+        put("p", "sst2", "student-distilled", score, arm=name, training_examples=size, config=changed)
     rows = report.by_size("p", "sst2")
     assert [(row["name"], row["examples"]) for row in rows] == [("none", 100), ("half", 500), ("full", 1000)]
     assert [row["score"][0] for row in rows] == pytest.approx([0.80, 0.82, 0.85])

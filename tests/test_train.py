@@ -12,7 +12,23 @@ from distil.config import StudentConfig
 from distil.student import BiLSTMStudent
 
 CONFIG = StudentConfig(
-    "random:8", 0, "tuned", 12, 10, "last", 0.2, "mse", 1.0, 0.0, 1.0, 0.0, epochs=4, batch_size=16, lr=1.0, rho=0.95
+    "random:8",
+    0,
+    "tuned",
+    12,
+    10,
+    "last",
+    0.2,
+    "mse",
+    1.0,
+    0.0,
+    1.0,
+    0.0,
+    epochs=4,
+    patience=0,
+    batch_size=16,
+    lr=1.0,
+    rho=0.95,
 )
 
 
@@ -101,6 +117,20 @@ def test_the_loop_learns_and_keeps_the_best_epoch(problem, tmp_path):
     assert history[-1]["loss"] < history[0]["loss"]
     accuracy = (train.predict(student, problem).argmax(axis=1) == problem.targets).mean()
     assert accuracy == max(entry["dev_accuracy"] for entry in history) > 0.95
+
+
+@pytest.mark.parametrize(("scores", "patience", "wanted"), [
+    ([], 3, False), ([0.5], 1, False), ([0.5, 0.6, 0.6], 1, True), ([0.6, 0.5, 0.5], 2, True), ([0.6, 0.5, 0.7], 2, False),
+    ([0.9, 0.1, 0.1, 0.1], 0, False),
+])  # fmt: skip
+def test_patience_counts_the_epochs_since_the_best(scores, patience, wanted):
+    assert train._given_up([{"dev_accuracy": score} for score in scores], patience) is wanted
+
+
+def test_training_stops_when_it_has_given_up(problem, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "_given_up", lambda history, patience: len(history) >= 2)
+    history, best = train.train_student(new_student(), problem, problem, CONFIG, seed=0, checkpoint=tmp_path / "c.pt")
+    assert len(history) == 2 and set(best) == {"dev"}
 
 
 def test_held_out_examples_choose_an_epoch_of_their_own(problem, tmp_path):
