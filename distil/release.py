@@ -1,6 +1,7 @@
 """A trained student as a small folder to give away: ``make release``.
 
-The folder has the weights in half precision, the vocabulary, the settings and a model card. Three lines use it::
+The folder has the weights in half precision, the vocabulary, the settings, a model card, and the same student as an ONNX file
+for other runtimes. Three lines use it::
 
     from distil import release
     classify = release.load("artifacts/glue/release/sst2")
@@ -17,13 +18,13 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from distil import config, data, metrics, paths, records, report, student, train
+from distil import config, data, export, metrics, paths, records, report, student, train
 from distil.batching import Column, Examples
 from distil.tasks import TASKS
 from distil.vocabulary import encode
 from distil.words import tokenize
 
-LIMIT = 10_000_000  # bytes of a whole release
+LIMIT = 10_000_000  # bytes of a release, its ONNX file aside, which is in float32
 CARD = """# A BiLSTM that learned {title} from BERT
 
 One layer, {non_embedding:,} parameters without word vectors ({total:,} with them), taught by the logits of {teacher} on a
@@ -79,7 +80,9 @@ def write(profile: str, task: str, folder: Path) -> float:
     )
     accuracy, dev_rows = evaluate(profile, task, folder)
     (folder / "README.md").write_text(_card(profile, task, run, seeds, accuracy, dev_rows, folder), encoding="utf-8")
-    if (size := sum(path.stat().st_size for path in folder.iterdir())) > LIMIT:
+    if run.record["config"]["pooling"] == "last":
+        export.to_onnx(student.load(folder)[0], folder / "student.onnx")
+    if (size := sum(path.stat().st_size for path in folder.iterdir() if path.suffix != ".onnx")) > LIMIT:
         raise records.RecordError(
             f"the release has {size:,} bytes, over {LIMIT:,}: train with fewer extra_words or narrower vectors"
         )

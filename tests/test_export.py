@@ -1,13 +1,12 @@
 """The ONNX file gives PyTorch's logits, for single sentences and pairs of any length."""
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
 from distil import export
 from distil.student import BiLSTMStudent
-
-onnxruntime = pytest.importorskip("onnxruntime")
 
 
 def student(pair, pooling="last"):

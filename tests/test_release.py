@@ -56,6 +56,7 @@ def test_the_best_seed_is_released_and_scored_on_its_own_file(task, tmp_path):
     for name, tensor in given.state_dict().items():
         assert torch.equal(tensor, best.state_dict()[name].half().float()), name
     assert accuracy == release.evaluate("p", task, folder)[0]
+    assert (folder / "student.onnx").stat().st_size > 1000
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert f"{accuracy:.1%}" in card and "(1, the best of 2)" in card and "660 synthetic" in card and "MIT" in card
 
