@@ -80,8 +80,9 @@ def write(profile: str, task: str, folder: Path) -> float:
     )
     accuracy, dev_rows = evaluate(profile, task, folder)
     (folder / "README.md").write_text(_card(profile, task, run, seeds, accuracy, dev_rows, folder), encoding="utf-8")
-    if run.record["config"]["pooling"] == "last":
-        export.to_onnx(student.load(folder)[0], folder / "student.onnx")
+    model, _ = student.load(folder)
+    if model.attention is None:
+        export.to_onnx(model, folder / "student.onnx")
     if (size := sum(path.stat().st_size for path in folder.iterdir() if path.suffix != ".onnx")) > LIMIT:
         raise records.RecordError(
             f"the release has {size:,} bytes, over {LIMIT:,}: train with fewer extra_words or narrower vectors"
