@@ -82,15 +82,11 @@ def test_a_student_learned_from_the_transfer_set_on_record(path):
     assert record["inputs"]["data/dev"] == transfer_set["inputs"]["data/dev"]
 
 
-def test_the_offline_claims_of_the_issue():
-    for task in TASKS:
-        score = {
-            role: report.load_runs("offline", task, role)[0].record["metrics"]["dev"]["accuracy"]
-            for role in report.PAPER_ROWS
-        }
-        assert score["teacher"] > score["student-baseline"], task
-        if task == "sst2":
-            assert score["student-distilled"] - score["student-baseline"] >= 0.04
+def test_the_offline_claims():
+    """The teacher beats the plain student everywhere; on the movie snippets distillation brings four points, seeds averaged."""
+    rows = {row["task"]: row for row in report.table("offline") if (row["split"], row["metric"]) == ("dev", "accuracy")}
+    assert all(row["teacher"][0] > row["student-baseline"][0] for row in rows.values()) and set(rows) == set(TASKS)
+    assert len(rows["sst2"]["seeds"]) >= 3 and rows["sst2"]["gain"][0] >= 0.04
 
 
 def test_the_pages_show_the_committed_records_and_the_lines_of_the_code(capsys):
@@ -100,7 +96,7 @@ def test_the_pages_show_the_committed_records_and_the_lines_of_the_code(capsys):
 @pytest.mark.parametrize("page", ["README.md", "docs/method.md"])
 def test_every_link_and_figure_of_a_page_exists(page):
     page = paths.ROOT / page
-    for target in re.findall(r"\]\(([^)#:]+)[^)]*\)", page.read_text(encoding="utf-8")):
+    for target in re.findall(r"\]\(([^)#:]+)(?:#\w+)?\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
 
 
