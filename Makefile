@@ -232,13 +232,13 @@ test: lint ## lint, unit tests, and all notebooks by nbval
 
 # One small committed run, the plain movie student, from the download on, beside everything that is there.
 VERIFIED := $(CURDIR)/artifacts/verify
-verify: $(ENV) ## make a committed run again and say whether it matches, or by how much not: two minutes
+verify: $(ENV) ## make a committed run again and say whether it matches, or by how much not
 	@rm -rf "$(VERIFIED)"
 	@DISTIL_ARTIFACTS="$(VERIFIED)" DISTIL_RESULTS="$(VERIFIED)/results" DISTIL_PACKAGES="$(or $(DISTIL_PACKAGES),$(CURDIR)/artifacts/packages)" \
 	  $(MAKE) --no-print-directory "$(VERIFIED)/results/runs/offline/sst2/student-baseline-seed0.json" PROFILE=offline TASKS=sst2 SEEDS=0
 	@$(PY) tests/verify.py "$(VERIFIED)/results"
 
-torture: $(ENV) ## kill smoke runs at random moments, and compare what becomes of them with one left alone: half an hour
+torture: $(ENV) ## kill smoke runs at random moments, and compare what becomes of them with one left alone
 	$(PY) tests/reliability/torture.py
 
 bench: $(ENV) ## throughput of each stage against a plain reference, in one run: results/bench.json
