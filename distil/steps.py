@@ -24,6 +24,7 @@ from distil import config, paths
 from distil.config import ConfigError
 from distil.execution import DISK_FULL, ExecutionError, execute, keep_failed, keep_outputs, scrub, to_inject
 from distil.tasks import TASKS
+from distil.terminal import Lines
 
 # Notebook -> its config section and the parameters that say which run it is.
 NOTEBOOKS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -194,6 +195,22 @@ def _home(step: Step) -> Path:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status: 1 for a failed notebook, 2 for a wrong setting, 130 when interrupted."""
     step = _parse(arguments)
+    with _terminal(step):
+        return _execute(step)
+
+
+@contextlib.contextmanager
+def _terminal(step: Step) -> Iterator[None]:
+    """Whole lines that name the step if Make runs others beside it; else what it prints goes out as it comes."""
+    if not os.environ.get("DISTIL_LINES"):
+        yield
+        return
+    name = " ".join(filter(None, [step.task, step.name]))
+    with contextlib.redirect_stdout(Lines(sys.stdout, name)), contextlib.redirect_stderr(Lines(sys.stderr, name)):
+        yield
+
+
+def _execute(step: Step) -> int:
     started = time.monotonic()
     print(f"== {step.title}", flush=True)
     try:

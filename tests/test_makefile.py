@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is no
 
 # Stands in for the environment's Python: writes the target of a step and logs the step.
 PYTHON = """#!/bin/sh
-echo "$@" >> log
+echo "$@ ${DISTIL_LINES:+--in-lines} --threads ${OMP_NUM_THREADS:-all}" >> log
 shift; module=$1; shift
 [ "$module" = distil.steps ] || { sleep 0.01; exit 0; }
 notebook=$1; shift
@@ -33,10 +33,11 @@ case $notebook in
     [ -z "$arm" ] || f=results/ablation/$profile/$task/$arm-transfer-set-seed$seed.json;;
   04_student) f=results/runs/$profile/$task/$role-seed$seed.json
     [ -z "$arm" ] || f=results/ablation/$profile/$task/$arm-seed$seed.json;;
-  05_speed) f=results/speed/$profile.json;;
+  05_speed) f=results/speed/$profile.json; find results -name '*.json' > before-speed;;
   *) f=results/executed/$profile/$notebook.ipynb;;
 esac
 [ "$notebook" != "$BREAK" ] || exit 1
+[ "$notebook" != "$SLOW" ] || sleep 0.2
 mkdir -p $(dirname $f); echo x > $f
 """
 
@@ -61,11 +62,16 @@ def clone(tmp_path):
 
 
 def make(home: Path, *arguments: str, status: int = 0, **environment: str) -> str:
-    hidden = {"CONDA_PREFIX", "DISTIL_ARTIFACTS", "DISTIL_RESULTS", "GLUE_DIR", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
-    inherited = {key: value for key, value in os.environ.items() if key not in hidden}
-    inherited = {key: value for key, value in inherited.items() if key not in {"PROFILE", "TASKS", "SEEDS", "VENV"}}
+    """What a call of Make prints: one step at a time, unless ``arguments`` say how many."""
+    mine = {"PATH", "HOME", "LANG", "TMPDIR"}  # no setting of the shell, or of the Make that runs these tests
+    inherited = {key: value for key, value in os.environ.items() if key in mine}
     done = subprocess.run(
-        ["make", *arguments], cwd=home, env=inherited | environment, capture_output=True, text=True, timeout=60
+        ["make", "JOBS=1", *arguments],
+        cwd=home,
+        env=inherited | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -110,6 +116,39 @@ def test_one_task_runs_in_order_and_only_once(clone):
     assert ran(clone) == ONE_TASK
     make(clone, "reproduce", "TASKS=sst2")
     assert ran(clone) == []
+
+
+def test_steps_side_by_side_share_the_threads_and_speed_is_timed_alone(clone):
+    make(clone, "reproduce", "JOBS=2", "CORES=4", SLOW="04_student")
+    records = {str(path.relative_to(clone)) for path in (clone / "results").rglob("*.json")}
+    assert records - set((clone / "before-speed").read_text().split()) == {"results/speed/offline.json"}
+    lines = [line for line in (clone / "log").read_text().splitlines() if "distil.steps" in line]
+    speed = next(i for i, line in enumerate(lines) if "05_speed" in line)
+    assert "--in-lines" not in lines[speed] and "--threads all" in lines[speed]
+    assert all("--in-lines --threads 2" in line for line in lines[:speed] + lines[speed + 1 :])
+    assert all(re.search("0[1-4]_", line) for line in lines[:speed]) and len(lines) == speed + 3
+    assert len(set(lines)) == len(lines)
+    ran(clone)
+    make(clone, "reproduce", "JOBS=2")
+    assert ran(clone) == []
+
+
+def test_several_goals_are_made_one_after_the_other(clone):
+    make(clone, "clean", "reproduce", "TASKS=sst2", "JOBS=8")
+    assert ran(clone) == ONE_TASK
+
+
+@pytest.mark.parametrize("cores", [1, 2, 16])
+def test_jobs_fit_the_machine(clone, cores):
+    jobs = "1" if cores == 1 or Path("/dev/nvidia0").exists() else "2"
+    text = subprocess.run(
+        ["env", "-u", "JOBS", "-u", "MAKEFLAGS", "make", f"CORES={cores}"],
+        cwd=clone,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    ).stdout
+    assert f"JOBS={jobs} " in text
 
 
 def test_the_ablation_makes_anew_what_follows_each_change(clone):
@@ -181,7 +220,7 @@ def test_a_failing_step_stops_the_build_and_deletes_no_record(clone):
 def test_smoke_runs_every_task_of_its_own_profile(clone):
     make(clone, "smoke")
     steps = ran(clone)
-    assert {name.split()[1] for name in steps if name.startswith("01")} == {"sst2", "qqp", "mnli"}  # two at a time
+    assert {name.split()[1] for name in steps if name.startswith("01")} == {"sst2", "qqp", "mnli"}
     assert "readme" not in steps
     assert not (clone / "results/runs/offline").exists()
 
@@ -193,6 +232,8 @@ def test_smoke_runs_every_task_of_its_own_profile(clone):
         ("TASKS=sst2 cola", "unknown TASKS 'sst2 cola': known are sst2 qqp mnli"),
         ("TASKS=", "known are sst2 qqp mnli"),
         ("SEEDS=", "SEEDS is ''"),
+        ("JOBS=0", "JOBS is '0': give the number"),
+        ("JOBS=$(touch x)", "JOBS is"),
         ("SEEDS=0 one", "SEEDS is '0 one': give whole numbers"),
     ],
 )
