@@ -51,6 +51,8 @@ def execute(source: Path, target: Path, values: dict[str, Any]) -> NotebookNode:
     os.environ["PYTHONWARNINGS"] = ",".join(
         filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:IProgress not found"])
     )
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # a new output layer is what fine-tuning wants, no warning
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # for milliseconds of work
     options = {"progress_bar": False, "stdout_file": sys.stdout, "stderr_file": sys.stderr}
     options["extra_arguments"] = ["--log-level=CRITICAL"]  # the kernel's own messages, not those of the cells
     try:

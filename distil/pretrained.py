@@ -134,6 +134,7 @@ def load(
         ) from error
     if pair_input == "separate" and (Path(folder) / HEAD).exists():
         model.classifier.load_state_dict(load_file(Path(folder) / HEAD))
+    transformers.utils.logging.disable_progress_bar()  # downloads are over: from here on it would count files written
     return model, tokenizer
 
 
