@@ -8,7 +8,7 @@ from distil.tasks import TASKS
 
 def claims(profile: str) -> list[dict[str, str]]:
     """Each claim of ``results/paper.json`` with the paper's number, ours, and a verdict."""
-    rows = [row for row in report.table(profile) if row["metric"] == "accuracy" and row["judged"]]
+    rows = [row for row in report.table(profile) if row["metric"] == "accuracy" and row["judged"] and row["paper"]]
     verdicts = [claim for row in rows for claim in _task_claims(row)]
     return verdicts + _speed_claims(profile) + _ablation_claims(profile)
 
@@ -94,10 +94,15 @@ def _ablation_claims(profile: str) -> list[dict[str, str]]:
     return verdicts
 
 
+def _expected(profile: str) -> list[str]:
+    """The paper's tasks, and those of a user's that this profile has data of."""
+    return [task for task, spec in TASKS.items() if spec.in_paper or paths.data_record(profile, task).exists()]
+
+
 def missing(profile: str) -> list[str]:
     """What the report has to leave out, one line each; nothing is left out silently."""
     shown = {row["task"] for row in report.table(profile)}
-    lines = [f"{task}: not all of {', '.join(report.PAPER_ROWS)}" for task in TASKS if task not in shown]
+    lines = [f"{task}: not all of {', '.join(report.PAPER_ROWS)}" for task in _expected(profile) if task not in shown]
     lines += [] if _speed_claims(profile) else ["Table 2: no speed record with the student and BERT_LARGE or ELMo"]
     arms = [arm for arm in config.arms(profile).values() if arm.task in shown]
     have = {row["name"] for task in shown for row in report.ablation(profile, task)}

@@ -114,7 +114,7 @@ class TransferConfig(Config):
 
 @dataclass(frozen=True)
 class StudentConfig(Config):
-    """The BiLSTM and its training. ``vectors``: ``random:<width>``, ``packages``, a hub id or a file of word vectors.
+    """The BiLSTM and its training. ``vectors``: ``random:<width>``, ``packages``, ``pieces:<model>``, a hub id or a file.
 
     ``objective`` is how far the student's logits are from the teacher's: ``mse`` (section 3.2) or ``kl`` at a temperature.
     """
@@ -233,7 +233,7 @@ def load(profile: str, step: str, task: str, role: str = "", overrides: Mapping[
         ConfigError: unknown profile, task, role or key; missing key; wrong type. The message names the file.
     """
     if task not in TASKS:
-        raise ConfigError(f"unknown task {task!r}: the paper's tasks are {', '.join(TASKS)}")
+        raise ConfigError(f"unknown task {task!r}: known are {', '.join(TASKS)}")
     values = read_yaml(profile, step)
     where = f"configs/{profile}/{step}.yaml"
     by_task, by_role = values.pop("tasks", {}), values.pop("roles", {})

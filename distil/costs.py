@@ -70,6 +70,7 @@ MODELS = {
     "google-bert/bert-large-uncased": BERT_LARGE,
     "google-bert/bert-base-uncased": Shape("BERT_BASE", 12, 768, 3072, 12),
     "packages": Shape("MiniLM-L6", 6, 384, 1536, 12),
+    "packages-mpnet": Shape("MPNet-base", 12, 768, 3072, 12, 30_527),
     "tiny": Shape("tiny", 2, 64, 128, 4, 60, 128),  # about as many words as a toy set has
 }
 
@@ -113,7 +114,15 @@ def sizes(step: Step) -> Sizes:
     found = _rows(step.profile, task, data.source, data.max_train)
     rows = min(found, data.max_train or found) if found else data.max_train or task.glue_train_rows
     shape, reads = MODELS.get(teacher.model.partition("@")[0], BERT_LARGE), 1 + (teacher.pair_input == "separate")
-    return Sizes(task, rows, bool(found), rows * (1 + transfer.n_iter), PIECES[task.name], shape, reads)
+    return Sizes(
+        task,
+        rows,
+        bool(found),
+        rows * (1 + transfer.n_iter),
+        PIECES.get(task.name, PIECES["mnli" if task.pair else "sst2"]),
+        shape,
+        reads,
+    )
 
 
 def _rows(profile: str, task: Task, source: str, max_train: int) -> int:
@@ -176,8 +185,16 @@ def _student(size: Sizes, c: Values, words: int) -> Cost:
     share = c.synthetic if c.role == "student-distilled" else 0
     examples = round((size.rows + share * (size.drawn - size.rows)) * (1 - c.held_out))
     kind, _, width = c.vectors.partition(":")
-    one = int(width) if kind == "random" and width.isdigit() else 50 if kind == "packages" else 300
-    table, copies = (words or WORDS[size.task.name] + c.extra_words) * one, 2 if c.channels == "multichannel" else 1
+    one = {
+        "random": int(width) if width.isdigit() else 300,
+        "packages": 50,
+        "pieces": MODELS.get(width, BERT_LARGE).width,
+    }
+    one = one.get(kind, 300)
+    table, copies = (
+        (words or WORDS.get(size.task.name, 15_000) + c.extra_words) * one,
+        2 if c.channels == "multichannel" else 1,
+    )
     weights = student_weights(size.task, c.hidden_size, c.fc_size, copies * one)
     total, tuned = weights + copies * table, weights + (0 if c.channels == "static" else table)
     flops = 3 * 2 * 8 * c.hidden_size * (copies * one + c.hidden_size) * c.epochs * examples * size.pieces

@@ -30,7 +30,7 @@ def load_task(task: str, source: str) -> DatasetDict:
     """Load one task.
 
     Args:
-        task: ``sst2``, ``qqp`` or ``mnli``.
+        task: ``sst2``, ``qqp``, ``mnli`` or a task of configs/tasks.yaml, which only a directory can have.
         source: ``toy``, ``packages``, ``hub`` or a directory that holds ``SST-2/``, ``QQP/`` or ``MNLI/``.
 
     Returns:
@@ -41,8 +41,10 @@ def load_task(task: str, source: str) -> DatasetDict:
         DataError: unknown task or source, or a missing or malformed file.
     """
     if task not in TASKS:
-        raise DataError(f"unknown task {task!r}: the paper's tasks are {', '.join(TASKS)}")
+        raise DataError(f"unknown task {task!r}: known are {', '.join(TASKS)}")
     spec = TASKS[task]
+    if source in ("hub", "packages") and not spec.in_paper:
+        raise DataError(f"{source} has no task {task!r}: set GLUE_DIR to the folder that holds {spec.folder}/train.tsv")
     if source == "hub":
         return load_hub(spec)
     if source == "packages":
@@ -55,8 +57,8 @@ def dataset_name(task: str, source: str, train_rows: int) -> str:
     """What a data set is called in records: by what it is, never by what it stands for."""
     if source == "packages":
         return packaged.NAMES[task]
-    if source == "toy":
-        return f"toy/{task}"
+    if source == "toy" or not TASKS[task].in_paper:
+        return f"toy/{task}" if source == "toy" else task
     return f"glue/{task}" if train_rows == TASKS[task].glue_train_rows else f"glue-part/{task}"
 
 

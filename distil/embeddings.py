@@ -1,6 +1,7 @@
 """Word vectors for a vocabulary from any source (paper section 4.2: word2vec Google News, 300 wide).
 
-Sources: ``random:<width>``; ``packages`` (GloVe 6B, 50 wide); gensim's files in a repository of the hub, ``someone/name@commit``;
+Sources: ``random:<width>``; ``packages`` (GloVe 6B, 50 wide); ``pieces:<model>``, a teacher's own word pieces (the paper has
+no such thing), for a model as in the teacher's config; gensim's files in a repository of the hub, ``someone/name@commit``;
 or a file: ``.bin`` (word2vec's binary format), ``.npy`` (with its words beside it), or text with one word and its numbers a line
 (GloVe's format). Words without a vector are drawn from U(-0.25, 0.25), as in Kim (2014); for Google News, ``word2vec`` says
 which words these are.
@@ -8,9 +9,10 @@ which words these are.
 
 import io
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,11 +23,19 @@ from distil.student import UNKNOWN_RANGE
 from distil.vocabulary import PAD, Vocabulary
 from distil.word2vec import EmbeddingError, Row
 
+PIECES = "pieces:"
+
 
 def frequent_words(source: str, limit: int) -> list[str]:
-    """The ``limit`` most frequent words of a source (files of word vectors are sorted by frequency); none of ``random``."""
+    """The ``limit`` most frequent words of a source (files of word vectors are sorted by frequency); none of ``random``.
+
+    Of a teacher's word pieces these are the whole words among them, in the order of its vocabulary.
+    """
     if limit == 0 or source.startswith("random:"):
         return []
+    if source.startswith(PIECES):
+        tokenizer, _ = _piece_table(source)
+        return [piece for piece in tokenizer.convert_ids_to_tokens(range(len(tokenizer))) if piece.isalpha()][:limit]
     return [word for word, _ in itertools.islice(_rows(source), limit)]
 
 
@@ -41,14 +51,17 @@ def load_vectors(source: str, vocabulary: Vocabulary, *, seed: int) -> tuple[Ten
     found: dict[str, np.ndarray] = {}
     if source.startswith("random:"):
         width = _random_width(source)
+    elif source.startswith(PIECES):
+        found = _piece_means(source, vocabulary.words[2:])
+        width = len(next(iter(found.values()))) if found else 0
     else:
         wanted = set(vocabulary.words[2:])
         found = {word: vector() for word, vector in _rows(source) if word in wanted}
         width = len(next(iter(found.values()))) if found else 0
-        if not found:
-            raise EmbeddingError(
-                f"{source}: no word of the vocabulary has a vector there; is it the right language and case?"
-            )
+    if not found and not source.startswith("random:"):
+        raise EmbeddingError(
+            f"{source}: no word of the vocabulary has a vector there; is it the right language and case?"
+        )
     rng = np.random.default_rng(seed)
     vectors = rng.uniform(-UNKNOWN_RANGE, UNKNOWN_RANGE, (len(vocabulary), width)).astype(np.float32)
     vectors[PAD] = 0
@@ -64,6 +77,11 @@ def digest(source: str) -> dict[str, str]:
         return {}
     if source == "packages":
         return {f"vectors/{packages.GLOVE.filename}": packages.GLOVE.sha256}
+    if source.startswith(PIECES):
+        from distil import pretrained
+
+        folder, revision = pretrained.resolve_model(source.removeprefix(PIECES))
+        return {f"vectors/{name}": sha for name, sha in pretrained.weights(folder, revision).items()}
     if Path(source).expanduser().is_file():
         path = Path(source).expanduser()
         files = [path, *(word2vec.words_beside(path) if path.suffix == ".npy" else [])]
@@ -79,6 +97,32 @@ def _random_width(source: str) -> int:
         raise EmbeddingError(f"vectors must be 'random:<width>' such as random:300, got {source!r}") from None
 
 
+def _piece_table(source: str) -> tuple[Any, np.ndarray]:
+    """Tokenizer of ``pieces:<model>`` and the vectors of its word pieces [pieces, D]."""
+    from distil import pretrained  # here: transformers takes seconds to start, and most students need none of it
+
+    folder, revision = pretrained.resolve_model(source.removeprefix(PIECES))
+    model, tokenizer = pretrained.load(folder, 2, revision)
+    return tokenizer, model.get_input_embeddings().weight.detach().numpy()
+
+
+def _piece_means(source: str, words: Sequence[str]) -> dict[str, np.ndarray]:
+    """Mean vector of the pieces of each word, none for a word with an unknown piece.
+
+    A BERT's word pieces are shorter than word vectors are: all are scaled so that their numbers spread as those of the words
+    that are drawn from U(-0.25, 0.25), which AdaDelta's first steps are made for.
+    """
+    tokenizer, table = _piece_table(source)
+    pieces = tokenizer(list(words), add_special_tokens=False)["input_ids"]
+    found = {
+        word: table[numbers].mean(axis=0)
+        for word, numbers in zip(words, pieces, strict=True)
+        if numbers and tokenizer.unk_token_id not in numbers
+    }
+    scale = UNKNOWN_RANGE / np.sqrt(3) / np.std(list(found.values())) if found else 1.0
+    return {word: vector * scale for word, vector in found.items()}
+
+
 def _rows(source: str) -> Iterator[Row]:
     if source == "packages":
         return _glove_package()
@@ -88,8 +132,8 @@ def _rows(source: str) -> Iterator[Row]:
     if word2vec.HUB_ID.fullmatch(source):
         return word2vec.hub_rows(source)
     raise EmbeddingError(
-        f"no word vectors at {source!r}: give 'random:<width>', 'packages', a .bin, .npy or text file, or a repository of the "
-        "hub with the 40 digits of a commit, such as 'fse/word2vec-google-news-300@528f...'"
+        f"no word vectors at {source!r}: give 'random:<width>', 'packages', 'pieces:<model>', a .bin, .npy or text file, or a "
+        "repository of the hub with the 40 digits of a commit, such as 'fse/word2vec-google-news-300@528f...'"
     )
 
 

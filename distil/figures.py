@@ -19,10 +19,8 @@ def gains(profile: str) -> Figure:
     for i, row in enumerate(rows):
         ours = {role: row[role][0] for role in PAPER_ROWS}
         title = f"{TASKS[row['task']].title}\npaper, test server"
-        for x, scores, label in (
-            (3 * i, row["paper"], title),
-            (3 * i + 1.3, ours, f"{row['dataset']}\nours, {row['split']}"),
-        ):
+        columns = [(3 * i, row["paper"], title), (3 * i + 1.3, ours, f"{row['dataset']}\nours, {row['split']}")]
+        for x, scores, label in columns if row["paper"] else columns[1:]:
             ticks.append((x, label))
             _dumbbell(axes, x, {role: 100 * score for role, score in scores.items()}, first=not ticks[:-1])
     axes.set_xticks([x for x, _ in ticks], [label for _, label in ticks])

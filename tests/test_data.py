@@ -5,12 +5,12 @@ import pytest
 
 from distil import data, paths, records, words
 from distil.data import DataError, load_hub, load_task, read_tsv
-from distil.tasks import QQP, SST2, TASKS
+from distil.tasks import PAPER, QQP, SST2
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", PAPER)
 def test_the_contract_of_load_task(task):
-    splits, spec = load_task(task, "toy"), TASKS[task]
+    splits, spec = load_task(task, "toy"), PAPER[task]
     assert set(splits) == {"train", "dev"} | ({"dev_mismatched"} if task == "mnli" else set())
     for rows in splits.values():
         assert set(rows.column_names) == {*spec.columns, "label", "idx"}
@@ -30,7 +30,7 @@ def test_every_toy_word_has_a_tag():
     import json
 
     lexicon = json.loads((paths.TOY / "tags.json").read_text(encoding="utf-8"))
-    for task, spec in TASKS.items():
+    for task, spec in PAPER.items():
         for rows in load_task(task, "toy").values():
             for column in spec.columns:
                 assert {word for text in rows[column] for word in words.tokenize(text)} <= set(lexicon)

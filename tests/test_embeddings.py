@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from distil import embeddings
+from distil import embeddings, paths, pretrained
 from distil.embeddings import EmbeddingError, load_vectors
 from distil.vocabulary import PAD, UNKNOWN, build_vocabulary, encode
 
@@ -80,6 +80,38 @@ def test_frequent_words_are_the_first_of_the_file(tmp_path):
         assert embeddings.frequent_words(str(tmp_path / name), 2) == ["the", "film"]
         assert embeddings.frequent_words(str(tmp_path / name), 9) == list(VECTORS)
     assert embeddings.frequent_words("random:5", 2) == []
+
+
+@pytest.fixture
+def pieces(tmp_path, monkeypatch):
+    """A small BERT whose tokenizer knows whole words and pieces: its source, and the vector of each piece."""
+    monkeypatch.setattr(paths, "ARTIFACTS", tmp_path)
+    folder, _ = pretrained.resolve_model("tiny", [["un film good ##s ##able . !"]])
+    model, tokenizer = pretrained.load(folder, 2)
+    table = model.get_input_embeddings().weight.detach().numpy()
+    return f"pieces:{folder}", {piece: table[number] for piece, number in tokenizer.get_vocab().items()}
+
+
+def test_a_word_is_the_mean_of_its_pieces(pieces):
+    source, table = pieces
+    vocabulary = build_vocabulary([["film", "films", "unables", "xyz"]])
+    vectors, coverage = load_vectors(source, vocabulary, seed=0)
+    ids = vocabulary.ids
+    mean = {"film": table["film"], "films": (table["film"] + table["##s"]) / 2}
+    mean["unables"] = (table["un"] + table["##able"] + table["##s"]) / 3
+    scale = vectors[ids["film"]].numpy()[0] / mean["film"][0]
+    for word, expected in mean.items():
+        np.testing.assert_allclose(vectors[ids[word]], expected * scale, rtol=1e-5)
+    found = np.stack([vectors[ids[word]] for word in mean])
+    assert found.std() == pytest.approx(0.25 / 3**0.5, rel=1e-4)  # as U(-0.25, 0.25)
+    assert coverage == 3 / 4 and vectors[ids["xyz"]].abs().max() <= 0.25 and vectors[PAD].abs().sum() == 0
+
+
+def test_whole_words_are_frequent_and_the_weights_are_named(pieces):
+    source, _ = pieces
+    assert embeddings.frequent_words(source, 9) == ["film", "good", "un"]
+    assert embeddings.frequent_words(source, 1) == ["film"]
+    assert set(embeddings.digest(source)) == {"vectors/model.safetensors"}
 
 
 def test_words_of_a_text_file_may_hold_spaces_and_line_separators(tmp_path):

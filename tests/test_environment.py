@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from distil import config, paths, steps
-from distil.tasks import TASKS
+from distil.tasks import PAPER, own_tasks
 
 MAKEFILE = (paths.ROOT / "Makefile").read_text(encoding="utf-8")
 PROFILES = ["smoke", "offline", "glue", "paper"]  # those of the repository; a user's own are the user's
@@ -105,8 +105,17 @@ def test_the_readme_table_is_made_again_when_the_report_changes():
     assert USES["readme"].split() == sorted(wanted), f"in the Makefile: {' '.join(sorted(wanted))}"
 
 
-def test_tasks_of_the_makefile():
-    assert variable("KNOWN_TASKS") == list(TASKS)
+def test_make_and_python_read_the_same_tasks(tmp_path):
+    assert variable("KNOWN_TASKS") == [*PAPER, "$(OWN_TASKS)"]
+    text = (paths.CONFIGS / "tasks.yaml").read_text(encoding="utf-8")
+    text = re.sub(r"^# (?=\w+: {)", "", text, flags=re.MULTILINE)  # its examples
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "tasks.yaml").write_text(text, encoding="utf-8")
+    command = re.search(r"^OWN_TASKS := \$\(shell (.*)\)$", MAKEFILE, re.MULTILINE)[1]
+    names = subprocess.run(
+        ["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert names == list(own_tasks(yaml.safe_load(text))) == ["spam", "answers"]
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

@@ -16,7 +16,7 @@ from test_word2vec import REPOSITORY, VECTORS, WORDS, hub_cache, save_gensim
 
 from distil import data, paths
 from distil.packages import sha256
-from distil.tasks import TASKS
+from distil.tasks import PAPER
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "film"]
@@ -199,11 +199,11 @@ def write_glue(folder):
     return str(folder)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", PAPER)
 def test_glue_is_read_as_the_hub_has_it(tmp_path, monkeypatch, task):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     (tmp_path / "glue").mkdir()
-    spec = TASKS[task]
+    spec = PAPER[task]
     splits = data.load_hub(spec, repository=write_glue(tmp_path / "glue"), revision=None)
     wanted = {"train": "train", "dev": "validation"}
     if task == "mnli":

@@ -185,6 +185,16 @@ def test_only_what_depends_on_a_change_runs(clone):
     assert ran(clone) == ["06_results"]
 
 
+def test_a_task_of_ones_own_runs_and_its_description_concerns_no_other(clone):
+    tasks = clone / "configs" / "tasks.yaml"
+    tasks.write_text("# mine\nspam-2: {text: [message], label: kind, labels: [ham, spam]}\n")
+    make(clone, "reproduce", "PROFILE=own", "TASKS=spam-2 sst2")
+    assert "04_student spam-2 student-distilled 0" in ran(clone)
+    touch_later(tasks)
+    make(clone, "reproduce", "PROFILE=own", "TASKS=spam-2 sst2")
+    assert {name.split()[1] for name in ran(clone) if name[:2] in ("01", "02", "03", "04")} == {"spam-2"}
+
+
 def test_a_student_without_a_teacher(clone):
     make(clone, "results/runs/offline/qqp/student-baseline-seed0.json")
     assert ran(clone) == ["01_data qqp", "04_student qqp student-baseline 0"]
@@ -228,7 +238,7 @@ def test_smoke_runs_every_task_of_its_own_profile(clone):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("PROFILE=nope", "unknown PROFILE 'nope': known are glue offline paper smoke"),
+        ("PROFILE=nope", "unknown PROFILE 'nope': known are glue offline own paper smoke"),
         ("TASKS=sst2 cola", "unknown TASKS 'sst2 cola': known are sst2 qqp mnli"),
         ("TASKS=", "known are sst2 qqp mnli"),
         ("SEEDS=", "SEEDS is ''"),

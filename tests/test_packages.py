@@ -129,13 +129,32 @@ def test_half_a_file_is_not_left_behind(folder, monkeypatch, index, wanted):
 def test_a_folder_is_extracted_whole_or_not_at_all(tmp_path, wheel):
     target = tmp_path / "models" / "thing"
     with pytest.raises(PackageError):
-        extract_folder(wheel, "thing/model/", ("a.txt", "missing.txt"), target)
+        extract_folder([(wheel, "")], "thing/model/", ("a.txt", "missing.txt"), target)
     assert not target.exists() and list(target.parent.iterdir()) == []
-    extract_folder(wheel, "thing/model/", ("a.txt", "b.txt"), target)
+    extract_folder([(wheel, "")], "thing/model/", ("a.txt", "b.txt"), target)
     assert {path.name: path.read_text() for path in target.iterdir()} == {"a.txt": "first", "b.txt": "second"}
 
 
+def test_an_archive_cut_in_pieces_is_joined_in_order(folder, tmp_path):
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr("model/a.txt", "first" * 1000)
+    cuts = [whole.getvalue()[start : start + 2000] for start in range(0, len(whole.getvalue()), 2000)]
+    pieces = []
+    for number, cut in enumerate(cuts):
+        raw = io.BytesIO()
+        with zipfile.ZipFile(raw, "w") as wheel:
+            wheel.writestr(f"in/model.zip.{number}", cut)
+        pieces.append((put(folder, f"part_{number}-1.0.whl", raw.getvalue()), f"in/model.zip.{number}"))
+    assert len(pieces) > 2
+    extract_folder(pieces, "model/", ("a.txt",), tmp_path / "joined")
+    assert (tmp_path / "joined" / "a.txt").read_text() == "first" * 1000
+    with pytest.raises(PackageError):
+        extract_folder(pieces[:1], "model/", ("a.txt",), tmp_path / "cut")
+    assert not (tmp_path / "cut").exists()
+
+
 def test_every_pinned_file_is_pinned_whole():
-    pinned = [value for value in vars(packages).values() if isinstance(value, PackageFile)]
-    assert len(pinned) == 5
+    pinned = [value for value in vars(packages).values() if isinstance(value, PackageFile)] + list(packages.MPNET)
+    assert len(pinned) == len({file.sha256 for file in pinned}) == 10
     assert all(len(file.sha256) == 64 and file.version in file.filename for file in pinned)

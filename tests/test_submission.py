@@ -11,7 +11,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 from distil import data, paths, student, submission, train, vocabulary, words
 from distil.data import DataError
 from distil.submission import FILES
-from distil.tasks import MNLI, SST2, TASKS
+from distil.tasks import MNLI, PAPER, SST2, TASKS
 
 OFFICIAL = {
     "CoLA": 1063,
@@ -69,7 +69,7 @@ def glue(tmp_path, monkeypatch):
 
 @pytest.fixture
 def students():
-    for task in TASKS:
+    for task in PAPER:
         make_student(task)
 
 
@@ -174,7 +174,7 @@ def test_matched_and_mismatched_are_different_files(glue, students):
 
 
 def test_role_and_seed_pick_the_student(glue, students):
-    for task in TASKS:
+    for task in PAPER:
         make_student(task, "student-baseline", 3)
     assert run("--source", glue, "--role", "student-baseline", "--seed", 3) == 0
     for name in PREDICTED:

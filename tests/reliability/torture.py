@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -43,6 +44,7 @@ def start(home: Path, options: argparse.Namespace) -> subprocess.Popen:
     environment = {key: value for key, value in os.environ.items() if key not in hidden} | {"PYTHONPATH": str(home)}
     environment |= {"DISTIL_PACKAGES": str(ROOT / "artifacts" / "packages"), "TQDM_DISABLE": "1"}
     log = (home / "log.txt").open("a", encoding="utf-8")
+    print("start", file=log, flush=True)
     return subprocess.Popen(
         ["make", "reproduce", *settings], cwd=home, env=environment, stdout=log, stderr=log, start_new_session=True
     )
@@ -70,31 +72,32 @@ def kill_all(home: Path, process: subprocess.Popen) -> None:
         time.sleep(0.1)
 
 
-def last_step(home: Path) -> str:
-    """The step that was running, by the log."""
-    lines = [
-        line
-        for line in (home / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()
-        if line[:3] == "== "
-    ]
-    return lines[-1].split()[1] if lines else "none"
+def running(home: Path) -> list[str]:
+    """The steps that have begun since the last start and not ended, by the log: several, where they run side by side."""
+    log = (home / "log.txt").read_text(encoding="utf-8", errors="replace").rpartition("start\n")[2]
+    begun = re.findall(
+        r"^(?:(.+) \| )?== (\w+)", log, re.MULTILINE
+    )  # "sst2 02_teacher-seed0 | == 02_teacher  smoke/sst2"
+    ended = set(re.findall(r"^(?:(.+) \| )? +\d+ s, ", log, re.MULTILINE))
+    return [notebook for name, notebook in begun if name not in ended] or ["between steps"]
 
 
 def disturb(home: Path, options: argparse.Namespace, rng: random.Random) -> Counter:
-    """Start and kill until there were enough kills; returns in which steps they fell."""
-    kills: Counter = Counter()
-    while kills.total() < options.kills:
+    """Start and kill until there were enough kills; returns how many steps of each notebook they struck."""
+    kills, struck = 0, Counter()
+    while kills < options.kills:
         process = start(home, options)
         try:
             process.wait(timeout=rng.uniform(1, options.longest))
         except subprocess.TimeoutExpired:
             kill_all(home, process)
-            kills[last_step(home)] += 1
+            kills += 1
+            struck.update(running(home))
             continue
         if process.returncode:
-            raise SystemExit(f"the run failed after {kills.total()} kills, see {home}/log.txt")
+            raise SystemExit(f"the run failed after {kills} kills, see {home}/log.txt")
         forget_one(home, rng)
-    return kills
+    return struck
 
 
 def forget_one(home: Path, rng: random.Random) -> None:
@@ -137,14 +140,14 @@ def main(arguments: list[str] | None = None) -> int:
     if start(calm, options).wait():
         raise SystemExit(f"the undisturbed run failed, see {calm}/log.txt")
     alone = time.monotonic() - began
-    kills = disturb(rough, options, random.Random(options.seed))
+    struck = disturb(rough, options, random.Random(options.seed))
     finished = start(rough, options).wait() == 0
     wrong = differences(rough, calm) if finished else ["the last run failed"]
     report = {
         "profile": options.profile,
         "tasks": options.tasks,
-        "kills": kills.total(),
-        "in": dict(sorted(kills.items())),
+        "kills": options.kills,
+        "struck": dict(sorted(struck.items())),
     }
     report |= {
         "seconds_undisturbed": round(alone),
