@@ -203,7 +203,7 @@ $(CLONE):
 
 # --- what to type ------------------------------------------------------------------------------------------------------
 
-.PHONY: help env reproduce ablation plan submission release smoke test verify torture bench lint lab trust clean
+.PHONY: help env reproduce ablation plan submission release smoke test verify torture drift bench lint lab trust clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -254,6 +254,9 @@ verify: $(ENV) ## make a committed run again and say whether it matches, or by h
 
 torture: $(ENV) ## kill smoke runs at random moments, and compare what becomes of them with one left alone
 	$(PY) tests/reliability/torture.py
+
+drift: $(ENV) ## the tests with the newest versions of everything, and which package broke what
+	$(PY) tests/drift.py
 
 bench: $(ENV) ## throughput of each stage against a plain reference, in one run: results/bench.json
 	$(PY) tests/bench.py
