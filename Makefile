@@ -108,9 +108,9 @@ arm_transfer = $(if $(filter student,$(call stage,$(1))),$(call transfer,$(call 
 # The modules that each notebook imports, directly or not (a test compares these with the imports).
 module = $(patsubst %,distil/%.py,$(1))
 USES_01 := $(call module,config data metrics packaged packages paths records tasks words workers)
-USES_02 := $(call module,batching config data metrics packaged packages paths pretrained records tasks teacher vocabulary words workers)
-USES_03 := $(call module,augment batching config data metrics packaged packages paths pretrained records tasks teacher transfer vocabulary words workers)
-USES_04 := $(call module,augment batching config data embeddings metrics optim packaged packages paths pretrained records student tasks train transfer vocabulary word2vec words workers)
+USES_02 := $(call module,augment batching config data diagrams metrics packaged packages paths pretrained records tasks teacher vocabulary words workers)
+USES_03 := $(call module,augment batching config data diagrams metrics packaged packages paths pretrained records tasks teacher transfer vocabulary words workers)
+USES_04 := $(call module,augment batching config data diagrams embeddings metrics optim packaged packages paths pretrained records student tasks train transfer vocabulary word2vec words workers)
 USES_05 := $(call module,batching config data elmo embeddings fast metrics packaged packages paths pretrained records student tasks vocabulary word2vec words workers)
 USES_06 := $(call module,claims config figures metrics paths records report tasks)
 USES_07 := $(call module,claims config figures metrics paths records report tasks)
@@ -203,7 +203,7 @@ $(CLONE):
 
 # --- what to type ------------------------------------------------------------------------------------------------------
 
-.PHONY: help env reproduce ablation plan submission release smoke test verify torture drift bench lint lab trust clean
+.PHONY: help env reproduce ablation plan submission release smoke test verify torture drift bench site lint lab trust clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -261,12 +261,19 @@ drift: $(ENV) ## the tests with the newest versions of everything, and which pac
 bench: $(ENV) ## throughput of each stage against a plain reference, in one run: results/bench.json
 	$(PY) tests/bench.py
 
+site: $(ENV) ## the executed notebooks, README and the method as static pages: artifacts/site
+	@$(PY) -m distil.website
+
 lint: $(ENV) ## check style, notebooks too
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
-lab: $(ENV) ## open the notebooks in JupyterLab
-	JUPYTER_PREFER_ENV_PATH=1 $(PY) -m jupyterlab --notebook-dir=notebooks
+# Markdown opens as a page and not as its source, in this environment.
+LAB_SETTINGS := $(BIN)/../share/jupyter/lab/settings
+lab: $(ENV) ## open the notebooks in JupyterLab, at the list of chapters
+	@mkdir -p "$(LAB_SETTINGS)"
+	@echo '{"@jupyterlab/docmanager-extension:plugin": {"defaultViewers": {"markdown": "Markdown Preview"}}}' > "$(LAB_SETTINGS)/overrides.json"
+	JUPYTER_PREFER_ENV_PATH=1 $(PY) -m jupyterlab --notebook-dir=notebooks --LabApp.default_url=/lab/tree/README.md
 
 # All get the same time, so that no record is older than what it was made from.
 trust: ## take the records of a clone as they are, so that `make reproduce` only renders the report

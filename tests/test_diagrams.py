@@ -1,0 +1,38 @@
+"""The diagrams draw, and a sibling's marks say what ``augment`` did with the same seed."""
+
+import random
+import re
+
+import pytest
+from matplotlib import pyplot as plt
+
+from distil import diagrams
+from distil.augment import augment
+from distil.words import MASK
+
+TOKENS, TAGS = ["the", "film", "is", "*", "good"], ["DT", "NN", "VBZ", "SYM", "JJ"]
+BY_TAG = {"DT": ["a"], "NN": ["dog"], "VBZ": ["was"], "SYM": ["$"], "JJ": ["bad"]}
+RATES = {"p_mask": 0.3, "p_pos": 0.3, "p_ng": 0.5}
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_marks_of_a_sibling_are_what_was_done(seed):
+    shown = diagrams.sibling(TOKENS, TAGS, BY_TAG, **RATES, seed=seed).split(" ")
+    kept = [word for word in shown if not word.startswith("~~")]
+    plain = [re.sub(r"^\*\*|(?<!\\)\*\*$|`", "", word).replace("\\", "") for word in kept]
+    assert plain == augment(TOKENS, TAGS, BY_TAG, **RATES, rng=random.Random(seed))
+    assert len(shown) == len(TOKENS)
+    for word, token, tag in zip(shown, TOKENS, TAGS, strict=True):
+        bare = word.strip("~")
+        expected = {f"`{MASK}`", token.replace("*", "\\*"), "**" + BY_TAG[tag][0].replace("$", "\\$") + "**"}
+        assert bare in expected
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_the_diagrams_draw(pair):
+    for draw in (diagrams.student, diagrams.teacher):
+        figure = draw(pair)
+        figure.canvas.draw()
+        texts = {text.get_text() for text in figure.axes[0].texts}
+        assert any("logits" in text for text in texts) and ("it" in texts) == pair
+        plt.close(figure)
