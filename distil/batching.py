@@ -1,5 +1,6 @@
 """Examples as flat id arrays, and batches of like length, for training and for prediction."""
 
+import os
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,8 +15,12 @@ BATCHES_PER_BUCKET = 50
 
 
 def device() -> torch.device:
-    """The first GPU, or the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """This process's GPU (the first, where it is alone), or the CPU."""
+    return (
+        torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        if torch.cuda.is_available()
+        else torch.device("cpu")
+    )
 
 
 def device_name() -> str:

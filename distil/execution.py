@@ -72,7 +72,8 @@ def keep_failed(source: Path, part: Path, kept: Path, problem: str) -> str:
     """Move the copy of a failed notebook to ``kept`` and say where it broke, why, and where to read on."""
     kept.parent.mkdir(parents=True, exist_ok=True)
     os.replace(part, kept)
-    hint = f"\n  {DISK_FULL}" if os.strerror(errno.ENOSPC) in problem else ""
+    full = (os.strerror(errno.ENOSPC), "PytorchStreamWriter failed")  # torch's writer does not say why
+    hint = f"\n  {DISK_FULL}" if any(sign in problem for sign in full) else ""
     return f"{_where(source, kept)}\n  {problem}{hint}\n  The copy with the traceback: {kept}"
 
 

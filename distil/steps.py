@@ -11,6 +11,7 @@ import fcntl
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
@@ -20,7 +21,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from distil import config, paths
+from distil import config, paths, ranks
 from distil.config import ConfigError
 from distil.execution import DISK_FULL, ExecutionError, execute, keep_failed, keep_outputs, scrub, to_inject
 from distil.tasks import TASKS
@@ -39,6 +40,7 @@ NOTEBOOKS: dict[str, tuple[str, tuple[str, ...]]] = {
 SHOWN = ("06_results", "07_ablation")  # they keep the outputs of this profile in notebooks/
 SHOWN_PROFILE = "offline"
 ROLE = {"02_teacher": "teacher", "03_transfer_set": "transfer-set"}  # of the notebooks that have but one
+SHARED = ("02_teacher", "03_transfer_set")  # what several processes can do together (``ranks``)
 NEEDED_BYTES = 2 * 10**9
 LARGE_BYTES = 20 * 10**9  # fine-tuning BERT_LARGE: see `make plan PROFILE=paper`
 
@@ -138,6 +140,10 @@ def run(step: Step) -> Path:
     """
     source = paths.NOTEBOOKS / f"{step.notebook}.ipynb"
     values = to_inject(source, parameters(step))
+    if ranks.world_size() > 1 and step.notebook not in SHARED:
+        raise StepError(f"{step.title} is for one process; {' and '.join(SHARED)} can share their work among several")
+    if ranks.rank():
+        return _follow(source, values)
     part = paths.ARTIFACTS / step.profile / "executed" / f"{step.task or 'all'}-{step.name}.part.ipynb"
     part.parent.mkdir(parents=True, exist_ok=True)
     needed = LARGE_BYTES if "@" in values.get("model", "") else NEEDED_BYTES
@@ -154,6 +160,20 @@ def run(step: Step) -> Path:
             raise StepError(f"{step.title} failed {keep_failed(source, part, kept, str(error))}") from None
         part.unlink()
         return _publish(step, source, scrub(executed))
+
+
+def _follow(source: Path, values: dict[str, Any]) -> Path:
+    """What a process after the first does: the same notebook; its copy, record and figures go to a folder that is thrown away."""
+    with tempfile.TemporaryDirectory() as folder:
+        for part in ("data", "runs", "ablation"):
+            if (paths.RESULTS / part).is_dir():
+                shutil.copytree(paths.RESULTS / part, Path(folder) / part)
+        os.environ["DISTIL_RESULTS"] = folder
+        try:
+            execute(source, Path(folder) / source.name, values)
+        except ExecutionError as error:
+            raise StepError(f"process {ranks.rank()} failed: {error}") from None
+    return source
 
 
 @contextlib.contextmanager
@@ -202,10 +222,10 @@ def main(arguments: list[str] | None = None) -> int:
 @contextlib.contextmanager
 def _terminal(step: Step) -> Iterator[None]:
     """Whole lines that name the step if Make runs others beside it; else what it prints goes out as it comes."""
-    if not os.environ.get("DISTIL_LINES"):
+    if not os.environ.get("DISTIL_LINES") and ranks.world_size() == 1:
         yield
         return
-    name = " ".join(filter(None, [step.task, step.name]))
+    name = " ".join(filter(None, [step.task, step.name, f"process {ranks.rank()}" if ranks.world_size() > 1 else ""]))
     with contextlib.redirect_stdout(Lines(sys.stdout, name)), contextlib.redirect_stderr(Lines(sys.stderr, name)):
         yield
 

@@ -15,7 +15,7 @@ import transformers
 from datasets import Dataset, DatasetDict
 from tqdm.auto import tqdm
 
-from distil import metrics, pretrained
+from distil import metrics, pretrained, ranks
 from distil.batching import device, token_budget_batches
 from distil.config import TeacherConfig
 from distil.data import digest
@@ -62,11 +62,13 @@ def fine_tune(
         _tune(splits, spec, config, learning_rate, seed, work)
         for learning_rate, work in zip(config.learning_rates, works, strict=True)
     ]
-    best = max(range(len(works)), key=lambda i: outcomes[i]["best"])
-    shutil.rmtree(folder, ignore_errors=True)
-    (works[best] / "best").rename(folder)
-    for work in works:
-        shutil.rmtree(work)
+    if ranks.rank() == 0:
+        best = max(range(len(works)), key=lambda i: outcomes[i]["best"])
+        shutil.rmtree(folder, ignore_errors=True)
+        (works[best] / "best").rename(folder)
+        for work in works:
+            shutil.rmtree(work)
+    ranks.wait()
     return [entry for outcome in outcomes for entry in outcome["history"]]
 
 
@@ -74,11 +76,20 @@ def _tune(
     splits: DatasetDict, spec: Task, config: TeacherConfig, learning_rate: float, seed: int, work: Path
 ) -> dict[str, Any]:
     """Fine-tune at one learning rate: the best network goes to ``work/best``, checkpoints go, and its outcome is kept."""
-    checkpoint, outcome = _checkpoint(work, config, seed, splits), work / "outcome.json"
-    if outcome.exists():
-        return json.loads(outcome.read_text(encoding="utf-8"))
-    trainer = _trainer(splits, spec, config, learning_rate, seed, work)
-    trainer.train(resume_from_checkpoint=checkpoint)
+    if ranks.rank() == 0:
+        _clear(work, config, seed, splits)
+    ranks.wait()
+    outcome = work / "outcome.json"
+    if not outcome.exists():
+        trainer = _trainer(splits, spec, config, learning_rate, seed, work)
+        trainer.train(resume_from_checkpoint=transformers.trainer_utils.get_last_checkpoint(str(work)))
+        if ranks.rank() == 0:
+            _keep(trainer, learning_rate, work, outcome)
+        ranks.wait()
+    return json.loads(outcome.read_text(encoding="utf-8"))
+
+
+def _keep(trainer: transformers.Trainer, learning_rate: float, work: Path, outcome: Path) -> None:
     pretrained.save(trainer.model, trainer.processing_class, work / "best")
     evaluations = [entry for entry in trainer.state.log_history if "eval_accuracy" in entry]
     history = [
@@ -91,7 +102,6 @@ def _tune(
     part.replace(outcome)
     for folder in work.glob("checkpoint-*"):  # 4 GB each with BERT_LARGE, and there are several rates
         shutil.rmtree(folder)
-    return result
 
 
 def _trainer(
@@ -113,7 +123,7 @@ def _trainer(
         output_dir=str(work),
         learning_rate=learning_rate,
         num_train_epochs=config.epochs,
-        per_device_train_batch_size=config.batch_size,
+        per_device_train_batch_size=max(1, config.batch_size // ranks.world_size()),
         per_device_eval_batch_size=64,
         warmup_steps=config.warmup,
         weight_decay=config.weight_decay,
@@ -166,8 +176,8 @@ class _Progress(transformers.TrainerCallback):
         self.bar.close()
 
 
-def _checkpoint(work: Path, config: TeacherConfig, seed: int, splits: DatasetDict) -> str | None:
-    """The last whole checkpoint in ``work`` if the same config, seed and data made it; anything else there is removed."""
+def _clear(work: Path, config: TeacherConfig, seed: int, splits: DatasetDict) -> None:
+    """Leave in ``work`` the whole checkpoints that the same config, seed and data made; anything else there is removed."""
     identity = json.dumps([repr(config), seed, digest(splits["train"]), digest(splits["dev"]), precision()])
     mark = work / "identity.json"
     if not mark.exists() or mark.read_text(encoding="utf-8") != identity:
@@ -177,7 +187,6 @@ def _checkpoint(work: Path, config: TeacherConfig, seed: int, splits: DatasetDic
     for folder in work.glob("checkpoint-*"):
         if not (folder / "trainer_state.json").exists():  # written last: without it the checkpoint was cut short
             shutil.rmtree(folder)
-    return transformers.trainer_utils.get_last_checkpoint(str(work))
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from distil import ranks
 from distil.augment import REAL, Sample
 from distil.packages import sha256
 from distil.words import MASK, to_text
@@ -36,7 +37,7 @@ def write_labelled(
     mask_token: str = MASK,
     shard_rows: int = SHARD_ROWS,
 ) -> int:
-    """Label the samples with the teacher and write them to ``folder/part-*.parquet``.
+    """Label the samples with the teacher and write them to ``folder/part-*.parquet``; several processes take turns by shard.
 
     Args:
         samples: as ``augment.transfer_set`` yields them.
@@ -47,16 +48,17 @@ def write_labelled(
         Number of samples.
     """
     mark = folder / "identity.json"
-    if not mark.exists() or mark.read_text(encoding="utf-8") != identity:
+    if ranks.rank() == 0 and (not mark.exists() or mark.read_text(encoding="utf-8") != identity):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         mark.write_text(identity, encoding="utf-8")
+    ranks.wait()
     total, number = 0, -1
     for number, shard in enumerate(_batched(samples, shard_rows)):
         total += len(shard)
         path = folder / f"part-{number:05d}.parquet"
         table = _table(shard)
-        if _holds(path, table):
+        if number % ranks.world_size() != ranks.rank() or _holds(path, table):
             continue
         columns = zip(*(sample.sentences for sample in shard), strict=True)
         logits = predict([[to_text(text.split(), mask_token) for text in column] for column in columns])
@@ -65,8 +67,11 @@ def write_labelled(
         pq.write_table(table, part, compression="zstd")
         part.replace(path)
         path.with_suffix(".sha256").write_text(sha256(path), encoding="utf-8")
-    for path in sorted(folder.glob("part-*.parquet"))[number + 1 :]:
-        path.unlink()
+    ranks.wait()
+    if ranks.rank() == 0:
+        for path in sorted(folder.glob("part-*.parquet"))[number + 1 :]:
+            path.unlink()
+    ranks.wait()
     return total
 
 

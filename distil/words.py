@@ -6,6 +6,7 @@ way. The student reads the words; the teacher reads the same words joined by spa
 
 import hashlib
 import json
+import os
 import pickle
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -142,7 +143,7 @@ def cached_tags(sentences: Sequence[Sequence[str]], tagger: str, path: Path, *, 
     tagged = tag_sentences(sentences, tagger, workers=workers)
     table = pa.table({"tags": [" ".join(tags) for tags in tagged]}).replace_schema_metadata(key)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
+    part = path.with_suffix(f".{os.getpid()}.part")  # several processes may be at it
     pq.write_table(table, part)
     part.replace(path)
     return tagged

@@ -135,6 +135,31 @@ def test_a_folder_is_extracted_whole_or_not_at_all(tmp_path, wheel):
     assert {path.name: path.read_text() for path in target.iterdir()} == {"a.txt": "first", "b.txt": "second"}
 
 
+@pytest.mark.parametrize("target", ["/etc/hostname", "../../../../etc/hostname"])
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_a_link_in_an_archive_leads_nowhere(folder, target, kind):
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w:gz") as archive:
+        info = tarfile.TarInfo("thing-1.0/data.txt")
+        info.type, info.linkname = kind, target
+        archive.addfile(info)
+    sdist = put(folder, "thing-1.0.tar.gz", raw.getvalue())
+    with pytest.raises(PackageError, match="has no member"), open_member(sdist, "thing-1.0/data.txt"):
+        pass
+
+
+def test_an_archive_is_not_even_opened_if_its_digest_is_another(folder, monkeypatch):
+    """So neither a bomb nor a path that climbs out can come in: what is pinned was looked at."""
+    bomb = io.BytesIO()
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("../../climbs.txt", b"0" * 10_000_000)
+    put(folder, "thing-1.0.whl", bomb.getvalue())
+    monkeypatch.setattr(zipfile, "ZipFile", None)
+    with pytest.raises(PackageError, match="is not the file this project was checked with"):
+        extract_folder([(PackageFile("thing", "1.0", "thing-1.0.whl", "0" * 64), "")], "", ("a",), folder / "out")
+    assert sorted(path.name for path in folder.iterdir()) == ["thing-1.0.whl"]
+
+
 def test_an_archive_cut_in_pieces_is_joined_in_order(folder, tmp_path):
     whole = io.BytesIO()
     with zipfile.ZipFile(whole, "w") as archive:

@@ -192,12 +192,12 @@ def test_bfloat16_cast_keeps_the_answer(monkeypatch):
 
 def test_only_a_whole_checkpoint_of_the_same_run_is_resumed(tmp_path):
     splits, work = toy_splits(), tmp_path / "work"
-    assert teacher._checkpoint(work, CONFIG, 0, splits) is None
+    teacher._clear(work, CONFIG, 0, splits)
     for step, whole in ((4, True), (8, False)):
         (work / f"checkpoint-{step}").mkdir()
         if whole:
             (work / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
-    assert teacher._checkpoint(work, CONFIG, 0, splits) == str(work / "checkpoint-4")
-    assert not (work / "checkpoint-8").exists()
-    assert teacher._checkpoint(work, CONFIG, 1, splits) is None
-    assert not (work / "checkpoint-4").exists()
+    teacher._clear(work, CONFIG, 0, splits)
+    assert [path.name for path in work.glob("checkpoint-*")] == ["checkpoint-4"]
+    teacher._clear(work, CONFIG, 1, splits)
+    assert not list(work.glob("checkpoint-*"))
