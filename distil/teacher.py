@@ -28,6 +28,8 @@ def bf16_is_faster(device: torch.device) -> bool:
     """Whether bfloat16 matrix products beat float32 ones here: tried once on a MiniLM-sized product, not assumed."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    if ranks.world_size() > 1:
+        return False  # each would measure for itself, and two that came out otherwise would not fit together
     seconds = {}
     for dtype in (torch.float32, torch.bfloat16):
         a, b = torch.randn(1024, 384).to(dtype), torch.randn(384, 1536).to(dtype)

@@ -44,7 +44,8 @@ def label(folder, target):
     return transfer.write_labelled(samples, predict, target, identity="x", shard_rows=7)
 
 
-def test_two_processes_give_one_teacher_and_the_labels_of_one(tmp_path):
+def test_two_processes_give_one_teacher_and_the_labels_of_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(teacher, "bf16_is_faster", lambda device: False)  # as several processes do on a CPU
     program = tmp_path / "program.py"
     program.write_text(PROGRAM.format(tests=str(paths.ROOT / "tests")), encoding="utf-8")
     command = [
@@ -67,7 +68,7 @@ def test_two_processes_give_one_teacher_and_the_labels_of_one(tmp_path):
     together, alone = (transfer.read(tmp_path / name) for name in ("set", "alone"))
     assert len(list((tmp_path / "set").glob("part-*.parquet"))) == 8
     assert together["sentence1"].equals(alone["sentence1"])
-    np.testing.assert_array_equal(transfer.logits(together), transfer.logits(alone))
+    np.testing.assert_allclose(transfer.logits(together), transfer.logits(alone), atol=1e-6)
 
 
 def test_other_steps_are_for_one_process(monkeypatch):
