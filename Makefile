@@ -92,6 +92,13 @@ PAGES := $(RESULTS)/executed/$(PROFILE)
 # than they, has them all made again. `make trust` dates it back.
 CLONE := $(ARTIFACTS)/.clone
 
+# The user's own files, where the profile reads a folder: Make sees when they change.
+FOLDER_sst2 := SST-2
+FOLDER_qqp := QQP
+FOLDER_mnli := MNLI
+READS_FOLDER := $(and $(GLUE_DIR),$(shell grep -l '^source: hub' $(CONFIG)/data.yaml))
+tsv = $(if $(READS_FOLDER),$(wildcard $(GLUE_DIR)/$(or $(FOLDER_$(1)),$(1))/*.tsv))
+
 data = $(RESULTS)/data/$(PROFILE)/$(1).json
 run = $(RESULTS)/runs/$(PROFILE)/$(1)/$(2)-seed$(3).json
 # $(1) an arm as name:task:stage
@@ -126,7 +133,7 @@ NEEDS_05 := notebooks/05_speed.ipynb $(CONFIG)/speed.yaml $(USES_05) $(CLONE)
 
 # $(1) task
 define task_rules
-$(call data,$(1)): $(NEEDS_01) $(if $(filter $(1),$(OWN_TASKS)),configs/tasks.yaml) | $(ENV)
+$(call data,$(1)): $(NEEDS_01) $(call tsv,$(1)) $(if $(filter $(1),$(OWN_TASKS)),configs/tasks.yaml) | $(ENV)
 	@$(STEP) 01_data --profile $(PROFILE) --task $(1)
 
 $(call teacher,$(1)): $(call data,$(1)) $(NEEDS_02) | $(ENV)

@@ -196,6 +196,22 @@ def test_a_task_of_ones_own_runs_and_its_description_concerns_no_other(clone):
     assert {name.split()[1] for name in ran(clone) if name[:2] in ("01", "02", "03", "04")} == {"spam-2"}
 
 
+def test_a_file_of_glue_dir_that_changes_is_noticed_where_it_is_read(clone, tmp_path):
+    for folder in ("SST-2", "QQP"):
+        (tmp_path / "glue" / folder).mkdir(parents=True)
+        (tmp_path / "glue" / folder / "train.tsv").touch()
+    settings = ["reproduce", "TASKS=sst2 qqp", f"GLUE_DIR={tmp_path / 'glue'}"]
+    for profile in ("glue", "offline"):
+        make(clone, *settings, f"PROFILE={profile}")
+    ran(clone)
+    touch_later(tmp_path / "glue" / "QQP" / "train.tsv")
+    make(clone, *settings, "PROFILE=offline")
+    assert ran(clone) == []
+    make(clone, *settings, "PROFILE=glue")
+    again = ran(clone)
+    assert "01_data qqp" in again and "04_student qqp student-distilled 0" in again and "01_data sst2" not in again
+
+
 def test_a_student_without_a_teacher(clone):
     make(clone, "results/runs/offline/qqp/student-baseline-seed0.json")
     assert ran(clone) == ["01_data qqp", "04_student qqp student-baseline 0"]
