@@ -37,7 +37,12 @@ CHAPTERS = {  # notebook -> the run that is shown in its place
     "06_results": "06_results",
     "07_ablation": "07_ablation",
 }
-MARKDOWN = {"README.md": "index.html", "docs/method.md": "method.html", "CONTRIBUTING.md": "contributing.html"}
+MARKDOWN = {
+    "README.md": "index.html",
+    "docs/method.md": "method.html",
+    "notebooks/README.md": "chapters/index.html",
+    "CONTRIBUTING.md": "contributing.html",
+}
 RUNS = "runs/index.html"
 STYLE = Path(__file__).parent / "website.css"
 PAGE = Template("""<!doctype html>
