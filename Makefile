@@ -8,8 +8,8 @@ export GLUE_DIR
 
 SHELL := /bin/sh
 # Steps side by side, each with its share of the cores: on small batches two steps with half the threads get a fifth more done
-# than one after the other with all of them. A GPU is for one step at a time. The committed records were made with JOBS=1 on two
-# cores: students are the same to the bit with any number of threads, teachers are not, as on another machine.
+# than one after the other with all of them. A GPU is for one step at a time. Most committed records were made with JOBS=1 on two
+# cores (`device` says it): students are the same to the bit with any number of threads, teachers are not, as on another machine.
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 JOBS ?= $(if $(wildcard /dev/nvidia0)$(filter 1,$(CORES)),1,2)
 ifneq ($(shell printf '%s' '$(subst ','"'"',$(JOBS))' | grep -Eqx '[1-9][0-9]*' && echo ok),ok)

@@ -9,7 +9,6 @@ import posixpath
 import re
 import shutil
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -244,11 +243,11 @@ def _listing(name: str) -> BeautifulSoup:
     return BeautifulSoup(f"<h1>{name}</h1>{html}", "html.parser")
 
 
-def write(folder: Path, build: Callable[[Path], int] | None = None) -> int:
+def write(folder: Path) -> int:
     """Write the site to ``folder``, which is replaced whole or not at all; returns its number of pages."""
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    count = (build or (lambda target: Builder(target).build()))(part)
+    count = Builder(part).build()
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
     return count
