@@ -12,7 +12,9 @@ SHELL := /bin/sh
 # cores (`device` says it): students are the same to the bit with any number of threads, teachers are not, as on another machine.
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 JOBS ?= $(if $(wildcard /dev/nvidia0)$(filter 1,$(CORES)),1,2)
-ifneq ($(shell printf '%s' '$(subst ','"'"',$(JOBS))' | grep -Eqx '[1-9][0-9]*' && echo ok),ok)
+# What a user gives goes into a shell's single quotes, and must match as a whole: a line feed is no way around it.
+matches = $(shell printf '%s' '$(subst ','"'"',$(1))' | tr '\n' '|' | grep -Eqx '$(2)' && echo ok)
+ifneq ($(call matches,$(JOBS),[1-9][0-9]*),ok)
 $(error JOBS is '$(JOBS)': give the number of steps that may run side by side, as in JOBS=2)
 endif
 ifneq ($(filter 1,$(JOBS))$(filter-out 0 1,$(words $(MAKECMDGOALS))),)
@@ -36,8 +38,11 @@ endif
 ifneq ($(filter-out $(KNOWN_TASKS),$(TASKS))$(filter 0,$(words $(TASKS))),)
 $(error unknown TASKS '$(TASKS)': known are $(KNOWN_TASKS))
 endif
-ifneq ($(shell printf '%s' '$(subst ','"'"',$(SEEDS))' | grep -Eqx ' *[0-9]+( +[0-9]+)* *' && echo ok),ok)
+ifneq ($(call matches,$(SEEDS), *[0-9]+( +[0-9]+)* *),ok)
 $(error SEEDS is '$(SEEDS)': give whole numbers, as in SEEDS="0 1 2")
+endif
+ifneq ($(call matches,$(TEACHER_SEED),[0-9]+),ok)
+$(error TEACHER_SEED is '$(TEACHER_SEED)': give one whole number, as in TEACHER_SEED=0)
 endif
 
 # The arms of the profile, as name:task:stage, its seeds and the arms of `make reproduce`, read from lines of ablation.yaml
@@ -74,7 +79,8 @@ $(ENV): pyproject.toml constraints.txt
 	    exit 1; \
 	  fi; \
 	  echo "== environment  $(VENV), made by $$found"; \
-	  "$$found" -m venv "$(VENV)" || { rm -rf "$(VENV)"; \
+	  [ -e "$(VENV)" ] || new=yes; \
+	  "$$found" -m venv "$(VENV)" || { [ -z "$$new" ] || rm -rf "$(VENV)"; \
 	    echo "error: '$$found -m venv' failed; on Debian and Ubuntu install the package python3-venv" >&2; exit 1; }; \
 	fi
 	@$(PY) -c '$(CHECK_PYTHON)' || { echo "error: $(BIN)/python is not Python 3.11 or 3.12" >&2; exit 1; }
@@ -115,10 +121,10 @@ arm_transfer = $(if $(filter student,$(call stage,$(1))),$(call transfer,$(call 
 # The modules that each notebook imports, directly or not (a test compares these with the imports).
 module = $(patsubst %,distil/%.py,$(1))
 USES_01 := $(call module,config data metrics packaged packages paths records tasks words workers)
-USES_02 := $(call module,augment batching config data diagrams metrics packaged packages paths pretrained ranks records tasks teacher vocabulary words workers)
-USES_03 := $(call module,augment batching config data diagrams metrics packaged packages paths pretrained ranks records tasks teacher transfer vocabulary words workers)
-USES_04 := $(call module,augment batching config data diagrams embeddings metrics optim packaged packages paths pretrained ranks records student tasks train transfer vocabulary word2vec words workers)
-USES_05 := $(call module,batching config data elmo embeddings fast metrics packaged packages paths pretrained ranks records student tasks vocabulary word2vec words workers)
+USES_02 := $(call module,augment batching config data diagrams metrics packaged packages paths pretrained ranks records sealed tasks teacher vocabulary words workers)
+USES_03 := $(call module,augment batching chapter config data diagrams metrics packaged packages paths pretrained ranks records sealed tasks teacher transfer vocabulary words workers)
+USES_04 := $(call module,augment batching chapter config data diagrams embeddings metrics optim packaged packages paths pretrained ranks records sealed student tasks train transfer vocabulary word2vec words workers)
+USES_05 := $(call module,batching config data elmo embeddings fast metrics packaged packages paths pretrained ranks records sealed student tasks vocabulary word2vec words workers)
 USES_06 := $(call module,claims config figures metrics paths records report tasks)
 USES_07 := $(call module,claims config figures metrics paths records report tasks)
 USES_readme := $(call module,config metrics paths readme records report tasks)
@@ -219,7 +225,7 @@ help: ## show this list
 	@echo "  TASKS=\"$(TASKS)\"  some of: $(KNOWN_TASKS)"
 	@echo "  SEEDS=\"$(SEEDS)\"  seeds of the students; TEACHER_SEED=$(TEACHER_SEED) is the seed of teacher and transfer set"
 	@echo "  JOBS=$(JOBS)  steps that run side by side; they share the cores"
-	@echo "  GLUE_DIR=$(GLUE_DIR)  folder with SST-2/, QQP/, MNLI/ for the profiles glue and paper, instead of the hub"
+	@echo "  GLUE_DIR=$$GLUE_DIR  folder with SST-2/, QQP/, MNLI/ for the profiles glue and paper, instead of the hub"
 
 env: $(ENV) ## make .venv from pinned versions, or fill the active conda environment
 
@@ -290,5 +296,6 @@ trust: ## take the records of a clone as they are, so that `make reproduce` only
 	@echo "The committed records count as fresh. 'make clean' takes this back."
 
 clean: ## remove what a rule makes again (prepared data, weights, downloads); records and .venv stay
-	rm -rf $(ARTIFACTS) results/*/smoke results/speed/smoke.json .pytest_cache .ruff_cache .hypothesis
-	find distil tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+	rm -rf $(foreach p,$(KNOWN_PROFILES) models packages site test verify drift .clone .trusted,"$(ARTIFACTS)/$(p)")
+	rm -rf results/*/smoke results/speed/smoke.json .pytest_cache .ruff_cache .hypothesis
+	find distil notebooks $(wildcard tests) \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +

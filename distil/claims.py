@@ -8,17 +8,22 @@ from distil.tasks import TASKS
 
 def claims(profile: str) -> list[dict[str, str]]:
     """Each claim of ``results/paper.json`` with the paper's number, ours, and a verdict."""
-    rows = [row for row in report.table(profile) if row["metric"] == "accuracy" and row["judged"] and row["paper"]]
+    rows = [row for row in report.table(profile) if row["metric"] == "accuracy" and row["judged"]]
     verdicts = [claim for row in rows for claim in _task_claims(row)]
     return verdicts + _speed_claims(profile) + _ablation_claims(profile)
 
 
 def _task_claims(row: dict[str, Any]) -> list[dict[str, str]]:
-    plain, distilled, teacher = (row["paper"][role] for role in ("student-baseline", "student-distilled", "teacher"))
     gain, low, high = row["gain"]
     ceiling = row["teacher"][0] - row["student-baseline"][0]
-    ours = report.gain(row["gain"])
-    paper_gain, title = distilled - plain, f"{TASKS[row['task']].title} / {row['dataset']}, {row['split']}"
+    ours, closed = report.gain(row["gain"]), f"{gain / ceiling:.0%} of the gap" if ceiling > 0 else "no gap"
+    if not row["paper"]:  # a task of the user's own
+        title = f"{row['dataset']}, {report.split_name(row['split'])}"
+        return [_claim(_text(name), title, "not in the paper", value, _sign_verdict(low, high).replace("reproduced", "so here"))
+                for name, value in (("gain", ours), ("gap", closed))]  # fmt: skip
+    plain, distilled, teacher = (row["paper"][role] for role in ("student-baseline", "student-distilled", "teacher"))
+    paper_gain = distilled - plain
+    title = f"{TASKS[row['task']].title} / {row['dataset']}, {report.split_name(row['split'])}"
     if low <= 0:
         size = "cannot tell: our interval includes 0"
     elif low <= paper_gain <= high:
@@ -30,8 +35,7 @@ def _task_claims(row: dict[str, Any]) -> list[dict[str, str]]:
                _sign_verdict(low, high)),
         _claim(_text("size"), title, report.points(paper_gain), ours, size),
         _claim(_text("gap"), title, f"{paper_gain / (teacher - plain):.0%} of the gap",
-               f"{gain / ceiling:.0%} of the gap" if ceiling > 0 else "no gap",
-               "reproduced" if low > 0 < ceiling else "not reproduced"),
+               closed, _sign_verdict(low, high) if ceiling > 0 else "not reproduced: the teacher is no better"),
     ]  # fmt: skip
 
 
@@ -39,7 +43,7 @@ def _sign_verdict(low: float, high: float) -> str:
     """Whether a difference that the paper says is positive is so in our interval."""
     if low > 0:
         return "reproduced"
-    return "not reproduced: " + ("the other way round" if high < 0 else "the interval includes 0")
+    return "not reproduced: the other way round" if high < 0 else "undecided: the interval includes 0"
 
 
 def _text(identifier: str) -> str:
@@ -80,7 +84,7 @@ def _ratio_claims(
 
 
 def _ablation_claims(profile: str) -> list[dict[str, str]]:
-    """A claim of paper.json that names an arm holds if the full method beats that arm."""
+    """A claim of paper.json that names an arm holds if the full method beats that arm; ours is the arm minus the full method."""
     found = {}
     for task in TASKS:
         found |= {row["name"]: row for row in report.ablation(profile, task)}
@@ -88,8 +92,8 @@ def _ablation_claims(profile: str) -> list[dict[str, str]]:
     for claim in (claim for claim in report.paper()["claims"] if claim.get("arm") in found):
         row = found[claim["arm"]]
         _, low, high = row["difference"]
-        where = f"{claim['where']}, {row['split']}"
-        ours = report.gain(row["difference"])
+        where = f"{claim['where']}, {report.split_name(row['split'])}, seeds {', '.join(map(str, row['seeds']))}"
+        ours = f"{row['name']} minus full: {report.gain(row['difference'])}"
         verdicts.append(_claim(claim["text"], where, claim["paper"], ours, _sign_verdict(-high, -low)))
     return verdicts
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import datasets
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
-from distil import packaged, paths
+from distil import packaged, paths, records
 from distil.packaged import Rows
 from distil.tasks import TASKS, Task
 from distil.words import tokenize
@@ -206,18 +206,18 @@ def load_prepared(profile: str, task: str) -> DatasetDict:
     folder = paths.artifact(profile, task, "data")
     if not folder.is_dir():
         raise DataError(
-            f"no prepared data for profile {profile!r}, task {task!r}: run notebooks/01_data.ipynb for it, "
-            f"or 'make reproduce PROFILE={profile} TASKS={task}'"
+            f"no prepared data for profile {profile!r}, task {task!r}: run notebooks/01_data.ipynb for it, or delete "
+            f"results/data/{profile}/{task}.json, if it is there, and 'make reproduce PROFILE={profile} TASKS={task}'"
         )
     try:
         splits = DatasetDict({path.stem: Dataset.from_parquet(str(path)) for path in sorted(folder.glob("*.parquet"))})
-        found = {name: digest(rows) for name, rows in splits.items()}
+        found, problem = {name: digest(rows) for name, rows in splits.items()}, "damaged or replaced"
     except Exception as error:  # a damaged Parquet file can fail in any way
-        found, splits = {"": str(error)}, None
+        splits, found, problem = DatasetDict(), {}, f"they cannot be read ({' '.join(str(error).split())})"
     record = paths.data_record(profile, task)
-    if splits is None or (record.exists() and found != json.loads(record.read_text(encoding="utf-8"))["digests"]):
+    if not splits or (record.exists() and found != records.read(record).get("digests")):
         raise DataError(
-            f"the prepared data of {profile}/{task} are not those of their record: damaged or replaced. Delete "
+            f"the prepared data of {profile}/{task} are not those of their record: {problem}. Delete "
             f"results/data/{profile}/{task}.json and run again"
         )
     return splits

@@ -87,23 +87,33 @@ def student(pair: bool) -> Figure:
     return figure
 
 
-def teacher(pair: bool) -> Figure:
-    """BERT with one new layer on the state of ``[CLS]``; a pair is one input with ``[SEP]`` between its sentences."""
-    words = ["[CLS]", "a", "fine", "film", "[SEP]"] + (["it", "is", "fun", "[SEP]"] if pair else [])
-    width = len(words) * 0.95
-    figure, axes = plt.subplots(figsize=(1.1 * width + 0.8, 3.4), layout="constrained")
-    for i, word in enumerate(words):
-        x = 0.45 + 0.95 * i
-        axes.text(
-            x, 0, word, ha="center", va="center", fontsize=10, style="normal" if word[0] == "[" else "italic", color=INK
-        )
-        _arrow(axes, (x, 0.2), (x, 0.6))
-    _box(axes, (width / 2, 1.1), "BERT, pretrained; all its weights are tuned", (width, 0.9))
-    _arrow(axes, (0.45, 1.57), (0.45, 1.95))
-    _box(axes, (1.2, 2.25), "new layer: softmax", (2.2, 0.5))
-    _arrow(axes, (1.2, 2.52), (1.2, 2.85))
-    _box(axes, (1.2, 3.12), r"logits $z^{\mathrm{(B)}}$", (2.2, 0.5))
-    _blank(axes, "The teacher", width + 0.2, 3.6)
+def teacher(pair: bool, pair_input: str = "joint") -> Figure:
+    """BERT with one new layer on its feature; a pair is one input with ``[SEP]`` between, or read one after the other."""
+    words = ["[CLS]", "a", "fine", "film", "[SEP]"]
+    second = ["[CLS]", "it", "is", "fun", "[SEP]"] if pair_input == "separate" else ["it", "is", "fun", "[SEP]"]
+    inputs = [words] if not pair else [words, second] if pair_input == "separate" else [words + second]
+    widths = [0.95 * len(one) for one in inputs]
+    total = sum(widths) + 0.6 * (len(inputs) - 1)
+    figure, axes = plt.subplots(figsize=(1.1 * total + 0.8, 4.2), layout="constrained")
+    left, features = 0.0, []
+    for number, (one, width) in enumerate(zip(inputs, widths, strict=True), start=1):
+        for i, word in enumerate(one):
+            x, style = left + 0.45 + 0.95 * i, "normal" if word[0] == "[" else "italic"
+            axes.text(x, 0, word, ha="center", va="center", fontsize=10, style=style, color=INK)
+            _arrow(axes, (x, 0.2), (x, 0.6))
+        label = "BERT, pretrained; all its weights are tuned" if number == 1 else "the same BERT"
+        _box(axes, (left + width / 2, 1.1), label, (width, 0.9))
+        features.append(left + 0.45)
+        axes.text(left + 0.7, 1.8, "$h$" if len(inputs) == 1 else f"$h_{number}$", fontsize=11, va="center", color=INK)
+        left += width + 0.6
+    for x in features:
+        _arrow(axes, (x, 1.57), (x if x < 2 else 2.4, 2.0))
+    for y, label in ((2.25, "new layer: $W h$"), (3.1, r"logits $z^{\mathrm{(B)}}$"), (3.95, r"softmax, to fine-tune")):
+        _box(axes, (1.2, y), label, (2.4, 0.5))
+    for y in (2.52, 3.37):
+        _arrow(axes, (1.2, y), (1.2, y + 0.32))
+    axes.text(2.6, 3.1, "what the student will learn", va="center", fontsize=9, color=INK)
+    _blank(axes, "The teacher", total + 0.2, 4.4)
     return figure
 
 

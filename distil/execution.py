@@ -16,7 +16,7 @@ import nbformat
 import papermill
 from nbformat import NotebookNode
 
-from distil import paths
+from distil import chapter, paths
 from distil.config import ConfigError
 
 BINARY = ("image/png", "image/jpeg", "application/pdf")  # base64 has slashes too: a replacement would break it
@@ -47,10 +47,7 @@ def execute(source: Path, target: Path, values: dict[str, Any]) -> NotebookNode:
         ExecutionError: a cell failed or left with ``sys.exit()``, or the kernel died; ``target`` shows how far it came.
     """
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # this environment's python3 kernel, not the user's own
-    # tqdm asks for notebook widgets; here its bars go to a terminal.
-    os.environ["PYTHONWARNINGS"] = ",".join(
-        filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:IProgress not found"])
-    )
+    os.environ[chapter.IN_A_RUN] = "1"
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # a new output layer is what fine-tuning wants, no warning
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # for milliseconds of work
     options = {"progress_bar": False, "stdout_file": sys.stdout, "stderr_file": sys.stderr}
@@ -110,8 +107,13 @@ def scrub(notebook: NotebookNode) -> NotebookNode:
         if not cell.metadata.get("tags", True):
             del cell.metadata["tags"]
         if cell.cell_type == "code":
-            cell.outputs = [_clean(o, clean) for o in cell.outputs if o.get("name") != "stderr"]
+            cell.outputs = [_clean(o, clean) for o in cell.outputs if o.get("name") != "stderr" and not _is_widget(o)]
     return notebook
+
+
+def _is_widget(output: NotebookNode) -> bool:
+    """A library's progress bar as a notebook shows it: nothing to look at once it is over."""
+    return any("widget-view" in kind for kind in output.get("data", {}))
 
 
 def keep_outputs(source: Path, executed: NotebookNode) -> None:
@@ -122,7 +124,7 @@ def keep_outputs(source: Path, executed: NotebookNode) -> None:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = by_id[cell.id].outputs, by_id[cell.id].execution_count
     if (text := nbformat.writes(notebook) + "\n") != source.read_text(encoding="utf-8"):
-        source.write_text(text, encoding="utf-8")
+        paths.write(source, text)
 
 
 def _cleaner() -> Callable[[str], str]:

@@ -184,9 +184,8 @@ def extract_folder(
     Raises:
         PackageError: as ``fetch`` and ``open_member`` do.
     """
-    if all((folder / name).exists() for name in names):
-        return folder
-    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    part = folder.with_name(f"{folder.name}.part")  # one process at a time is here: ``sealed.locked``
+    shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         with _archive(pieces) as archive:

@@ -1,5 +1,6 @@
 """The folders of the project, all resolved from this file, so that the caller's working directory never matters."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -8,16 +9,28 @@ CONFIGS = ROOT / "configs"
 NOTEBOOKS = ROOT / "notebooks"
 TOY = Path(__file__).resolve().parent / "toy"
 # The evidence: small records, figures, executed notebooks. Kept in git.
-RESULTS = Path(os.environ.get("DISTIL_RESULTS", ROOT / "results")).resolve()
+RESULTS = Path(os.environ.get("DISTIL_RESULTS") or ROOT / "results").expanduser().resolve()
 # What a rule can make again and git does not keep: prepared data, weights, transfer sets.
-ARTIFACTS = Path(os.environ.get("DISTIL_ARTIFACTS", ROOT / "artifacts")).resolve()
+ARTIFACTS = Path(os.environ.get("DISTIL_ARTIFACTS") or ROOT / "artifacts").expanduser().resolve()
 # Package files; an offline box points this at a folder that holds them.
-PACKAGES = Path(os.environ.get("DISTIL_PACKAGES", ARTIFACTS / "packages")).expanduser().resolve()
+PACKAGES = Path(os.environ.get("DISTIL_PACKAGES") or ARTIFACTS / "packages").expanduser().resolve()
 
 
 def artifact(profile: str, task: str, name: str) -> Path:
     """Path of an intermediate file or folder of one profile and task."""
     return ARTIFACTS / profile / task / name
+
+
+def code_digest(*modules: str) -> str:
+    """sha256 of the source of some modules of ``distil``: a checkpoint is resumed by the code that wrote it."""
+    return hashlib.sha256(b"".join((Path(__file__).parent / f"{name}.py").read_bytes() for name in modules)).hexdigest()
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all: a process that is killed, or a full disk, leaves the old one."""
+    part = path.with_suffix(f"{path.suffix}.part")
+    part.write_bytes(content.encode() if isinstance(content, str) else content)
+    os.replace(part, path)
 
 
 def data_record(profile: str, task: str) -> Path:

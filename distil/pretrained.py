@@ -1,8 +1,7 @@
 """The teacher's network (paper section 3.1): where a pretrained BERT comes from, what it reads, and its new output layer."""
 
-import contextlib
 import hashlib
-import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,13 +9,14 @@ from pathlib import Path
 import torch
 import transformers
 from datasets import Dataset
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, BertConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import cached_file
 
-from distil import packages, paths, ranks
+from distil import packages, paths, ranks, sealed
 from distil.tasks import Task
 from distil.words import to_text
 
@@ -87,22 +87,37 @@ def resolve_model(name: str, texts: Texts = ()) -> tuple[str, str | None]:
     Args:
         name: ``packages`` (MiniLM-L6 from a package file), ``packages-mpnet`` (MPNet, of BERT_BASE's size, from five), ``tiny``
             (built here from the words of ``texts``), a folder or a hub id.
+
+    Raises:
+        ModelError: neither a folder nor a hub id with a commit.
     """
     models = paths.ARTIFACTS / "models"
     if name in PACKAGED or name == "tiny":
         if ranks.rank():  # the first process makes the folder, the others find it
             ranks.wait()
-        folder = _tiny_bert(models, texts) if name == "tiny" else _unpacked(models, name)
+        with sealed.locked(models):
+            folder = _tiny_bert(models, texts) if name == "tiny" else _unpacked(models, name)
         if not ranks.rank():
             ranks.wait()
         return str(folder), None
+    if Path(name).expanduser().is_dir():
+        return str(Path(name).expanduser()), None
     name, _, revision = name.partition("@")
-    return name, revision or None
+    if not re.fullmatch(r"[0-9a-f]{40}", revision):
+        raise ModelError(
+            f"{name}: no such folder; a model of the hub is named with the 40 digits of a commit, so that it cannot change: "
+            "'google-bert/bert-base-uncased@<commit>'"
+        )
+    return name, revision
 
 
 def _unpacked(models: Path, name: str) -> Path:
-    folder, pieces, prefix = PACKAGED[name]
-    return packages.extract_folder(pieces, prefix, _MEMBERS, models / folder)
+    title, pieces, prefix = PACKAGED[name]
+    folder = models / title
+    if sealed.broken(folder):
+        packages.extract_folder(pieces, prefix, _MEMBERS, folder)  # what is there goes when the new one is whole
+        sealed.seal(folder)
+    return folder
 
 
 def _tiny_bert(models: Path, texts: Texts) -> Path:
@@ -110,12 +125,12 @@ def _tiny_bert(models: Path, texts: Texts) -> Path:
     words = sorted({word for column in texts for text in column for word in text.split()})
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
     folder = models / f"tiny-{hashlib.sha256(' '.join(words).encode()).hexdigest()[:8]}"  # one for each vocabulary
-    if folder.exists():
+    if not sealed.broken(folder):
         return folder
-    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    part.mkdir(parents=True)
-    (part / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
-    transformers.BertTokenizer(vocab=str(part / "vocab.txt"), do_lower_case=True).save_pretrained(part)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    transformers.BertTokenizer(vocab=str(folder / "vocab.txt"), do_lower_case=True).save_pretrained(folder)
     config = BertConfig(
         vocab_size=len(vocabulary),
         hidden_size=64,
@@ -125,10 +140,8 @@ def _tiny_bert(models: Path, texts: Texts) -> Path:
         max_position_embeddings=128,
     )
     torch.manual_seed(0)
-    transformers.BertModel(config).save_pretrained(part)
-    with contextlib.suppress(OSError):  # another step was first
-        part.rename(folder)
-    shutil.rmtree(part, ignore_errors=True)
+    transformers.BertModel(config).save_pretrained(folder)
+    sealed.seal(folder)
     return folder
 
 
@@ -145,17 +158,20 @@ def load(
         ModelError: nothing usable is there, or the hub cannot be reached.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision)
+        safe = {
+            "revision": revision,
+            "trust_remote_code": False,
+        }  # no code of others, and no question whether to run it
+        tokenizer = AutoTokenizer.from_pretrained(folder, **safe)
+        safe |= {"use_safetensors": True, "dtype": torch.float32}  # no pickle
         if pair_input == "separate":
-            model = SeparatePairs(AutoModel.from_pretrained(folder, revision=revision, dtype=torch.float32), num_labels)
+            model = SeparatePairs(AutoModel.from_pretrained(folder, **safe), num_labels)
         else:
-            model = AutoModelForSequenceClassification.from_pretrained(
-                folder, num_labels=num_labels, revision=revision, dtype=torch.float32
-            )
-    except (OSError, ValueError) as error:
+            model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=num_labels, **safe)
+    except (OSError, ValueError, SafetensorError) as error:
         at = f"{folder}@{revision}" if revision else folder
         raise ModelError(
-            f"no pretrained model at {at}: give a folder with config.json and model.safetensors, or a hub id "
+            f"no usable model at {at}: give a folder with config.json and model.safetensors, or a hub id "
             f"(HF_HOME names the hub's cache, HF_ENDPOINT a mirror). {str(error).partition(chr(10))[0]}"
         ) from error
     if pair_input == "separate" and (Path(folder) / HEAD).exists():
@@ -182,12 +198,13 @@ def weights(folder: str | Path, revision: str | None = None) -> dict[str, str]:
 
 
 def check_weights(folder: Path, expected: Mapping[str, str]) -> None:
-    """A ModelError if the weights in a folder are not those of their record (file name -> sha256)."""
-    if (found := weights(folder)) != dict(expected):
-        wrong = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
+    """A ModelError if the weights in a folder are not those of their record (file name -> sha256), or a file is damaged."""
+    found = weights(folder) if folder.is_dir() else {}
+    wrong = {name for name in {*found, *expected} if found.get(name) != expected.get(name)} | {*sealed.broken(folder)}
+    if wrong:
         raise ModelError(
-            f"{folder.parent.name}/{folder.name}: {', '.join(wrong)} not as on record: damaged or replaced. Delete the "
-            "teacher's record and run again"
+            f"{folder.parent.name}/{folder.name}: {', '.join(sorted(wrong))} not as on record: damaged or replaced. Delete "
+            "the teacher's record and run again"
         )
 
 

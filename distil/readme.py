@@ -31,7 +31,10 @@ def results(profile: str) -> str:
     caption = [f"Percent; profile `{profile}`, teacher {teachers}; training examples (and student seeds): {sizes}."]
     caption.append("Dev chose the epoch" + ("; test was used for nothing." if "test" in splits else "."))
     if "dev_untouched" in splits:
-        caption.append("For dev_untouched a held-out part of the training rows chose it.")
+        caption.append(
+            "A tenth of the training rows was held out of both students' training and chose an epoch too; the teacher's was "
+            "chosen on dev."
+        )
     return f"{report.markdown(profile)}\n\n{' '.join(caption)}\n"
 
 
@@ -86,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.check:
             print(f"{page.name} is not up to date: run 'python -m distil.readme'", file=sys.stderr)
         else:
-            page.write_text(wanted[page], encoding="utf-8")
+            paths.write(page, wanted[page])
     return int(options.check and bool(stale))
 
 

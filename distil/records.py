@@ -3,11 +3,11 @@
 A run record has the keys of ``KEYS``; metrics are fractions; ``inputs`` names every input with its sha256.
 """
 
+import hashlib
+import io
 import json
-import os
 import platform
 import subprocess
-import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
@@ -37,6 +37,7 @@ KEYS = (
     "outputs",
 )
 MAX_BYTES = 8192
+SEAL, PREDICTIONS = "sha256", "predictions_sha256"  # keys of a record's own digest and of its predictions'
 _PAGES = (":(exclude)notebooks/06_results.ipynb", ":(exclude)notebooks/07_ablation.ipynb")  # a run renders them anew
 Predictions = Mapping[str, tuple[np.ndarray, np.ndarray]]  # split -> (logits [N, labels], labels [N])
 
@@ -85,7 +86,7 @@ def run(
     config: Config,
     predictions: Predictions,
     n_params: Mapping[str, int],
-    started: float,
+    seconds: float,
     device: str,
     inputs: Mapping[str, str],
     outputs: Mapping[str, str],
@@ -94,7 +95,8 @@ def run(
     """The record of one run, its metrics computed from its predictions (split -> logits, labels).
 
     Args:
-        n_params: ``total`` and ``non_embedding``; ``started``: ``time.time()`` at the start of the run.
+        n_params: ``total`` and ``non_embedding``; ``seconds``: of work, that of a run's earlier sittings included if it was
+            stopped on the way.
         inputs: name -> sha256 of what the run read; the digests of the prepared data are added.
         outputs: name -> sha256 of what it made: weights, or a transfer set.
         extra: further keys, such as ``history`` or ``arm``.
@@ -109,7 +111,7 @@ def run(
         "config": config_of(config),
         "metrics": {split: metrics.evaluate(*pair, f1=TASKS[task].f1) for split, pair in predictions.items()},
         "n_params": dict(n_params),
-        "seconds": round(time.time() - started, 1),
+        "seconds": round(seconds, 1),
         "device": device,
         **provenance(),
         "inputs": {f"data/{split}": sha for split, sha in data["digests"].items()} | dict(inputs),
@@ -137,47 +139,75 @@ def write(path: Path, record: Mapping[str, Any], predictions: Predictions | None
     """
     if "role" in record and (missing := [key for key in KEYS if key not in record]):
         raise RecordError(f"{path.name}: a run record needs the keys {missing} as well")
-    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+    arrays = _arrays(predictions) if predictions is not None else None
+    sealed = dict(record) | ({} if arrays is None else {PREDICTIONS: hashlib.sha256(arrays).hexdigest()})
+    text = json.dumps(sealed | {SEAL: _digest(sealed)}, indent=1, ensure_ascii=False) + "\n"
     if len(text.encode()) >= MAX_BYTES:
         raise RecordError(
             f"{path.name}: {len(text.encode())} bytes; a record stays under {MAX_BYTES}: move data out of it"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    if predictions is not None:
-        arrays: dict[str, np.ndarray] = {}
-        for split, (logits, labels) in predictions.items():
-            arrays[f"{split}_logits"] = np.asarray(logits, np.float32)
-            arrays[f"{split}_labels"] = np.asarray(labels, np.int8)
-        part = path.with_suffix(".npz.part")
-        with part.open("wb") as stream:
-            np.savez_compressed(stream, **arrays)
-        os.replace(part, path.with_suffix(".npz"))
-    part = path.with_suffix(".json.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    if arrays is not None:
+        paths.write(path.with_suffix(".npz"), arrays)
+    paths.write(path, text)
+
+
+def _arrays(predictions: Predictions) -> bytes:
+    """The bytes of an ``.npz`` file."""
+    arrays: dict[str, np.ndarray] = {}
+    for split, (logits, labels) in predictions.items():
+        arrays[f"{split}_logits"] = np.asarray(logits, np.float32)
+        arrays[f"{split}_labels"] = np.asarray(labels, np.int8)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
 
 
 def read(path: Path) -> dict[str, Any]:
     """One record.
 
     Raises:
-        RecordError: the file is missing or not JSON.
+        RecordError: the file is missing, not JSON, or not as it was written.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RecordError(
             f"no record {_short(path)}: the step that writes it has not finished; 'make reproduce'"
         ) from None
     except ValueError as error:
         raise RecordError(f"{_short(path)} is damaged ({error}): delete it and run 'make reproduce'") from None
+    if not isinstance(record, dict) or record.pop(SEAL, None) != _digest(record):
+        raise RecordError(
+            f"{_short(path)} is not as it was written: a value has changed. Delete it and run 'make reproduce', or restore it"
+        )
+    return record
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    """sha256 of a record, whatever its layout; what JSON cannot tell apart (a tuple, a list) counts as the same."""
+    return hashlib.sha256(json.dumps(json.loads(json.dumps(record)), sort_keys=True).encode()).hexdigest()
 
 
 def read_predictions(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Split -> (logits [N, labels], labels [N]) of the record at ``path``."""
-    with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
-        splits = [name.removesuffix("_logits") for name in arrays.files if name.endswith("_logits")]
-        return {split: (arrays[f"{split}_logits"], arrays[f"{split}_labels"].astype(np.int64)) for split in splits}
+    """Split -> (logits [N, labels], labels [N]) of the record at ``path``.
+
+    Raises:
+        RecordError: they are missing, cannot be read, or are not those that were written with the record.
+    """
+    expected = read(path).get(PREDICTIONS)
+    try:
+        raw = path.with_suffix(".npz").read_bytes()
+        if expected not in (None, hashlib.sha256(raw).hexdigest()):
+            raise ValueError("not those of its record")
+        with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
+            splits = [name.removesuffix("_logits") for name in arrays.files if name.endswith("_logits")]
+            return {split: (arrays[f"{split}_logits"], arrays[f"{split}_labels"].astype(np.int64)) for split in splits}
+    except Exception as error:  # a damaged file can fail in any way
+        raise RecordError(
+            f"{_short(path.with_suffix('.npz'))} is missing or damaged ({error}): delete it and its record, and run "
+            "'make reproduce'"
+        ) from None
 
 
 def _short(path: Path) -> str:

@@ -10,6 +10,7 @@ for other runtimes. Three lines use it::
 
 import argparse
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from distil import config, data, export, metrics, paths, records, report, student, train
+from distil import config, data, export, metrics, packages, paths, records, report, sealed, student, train
 from distil.batching import Column, Examples
 from distil.tasks import TASKS
 from distil.vocabulary import encode
@@ -60,10 +61,12 @@ def best_run(profile: str, task: str) -> tuple[report.Run, int]:
 
 
 def write(profile: str, task: str, folder: Path) -> float:
-    """Write the release and return its dev accuracy.
+    """Write the release, which replaces an earlier one when it is whole, and return its dev accuracy.
 
     Raises:
-        RecordError: the trained student is not on this machine, or the release would be larger than ``LIMIT``.
+        RecordError: the trained student is not on this machine or not the one on record, or the release would be larger than
+            ``LIMIT``.
+        SealError: the trained student is damaged.
     """
     run, seeds = best_run(profile, task)
     source = paths.artifact(profile, task, paths.run_name("student-distilled", run.record["seed"]))
@@ -71,23 +74,31 @@ def write(profile: str, task: str, folder: Path) -> float:
         raise records.RecordError(
             f"the weights are not here, only their record: make reproduce PROFILE={profile} TASKS={task}"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    student.load(source)  # a SealError if it is damaged
+    if packages.sha256(source / "model.safetensors") != run.record["outputs"]["model.safetensors"]:
+        raise records.RecordError(
+            f"{source.parent.name}/{source.name} is not the student of its record: delete the record and run again"
+        )
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
     for name in ("vocabulary.txt", "config.json"):
-        (folder / name).write_bytes((source / name).read_bytes())
-    (folder / "labels.json").write_text(json.dumps(TASKS[task].meanings), encoding="utf-8")
-    save_file(
-        {name: tensor.half() for name, tensor in load_file(source / "model.safetensors").items()},
-        folder / "model.safetensors",
-    )
-    accuracy, dev_rows = evaluate(profile, task, folder)
-    (folder / "README.md").write_text(_card(profile, task, run, seeds, accuracy, dev_rows, folder), encoding="utf-8")
-    model, _ = student.load(folder)
+        (part / name).write_bytes((source / name).read_bytes())
+    (part / "labels.json").write_text(json.dumps(TASKS[task].meanings), encoding="utf-8")
+    halves = {name: tensor.half() for name, tensor in load_file(source / "model.safetensors").items()}
+    save_file(halves, part / "model.safetensors")
+    sealed.seal(part)
+    accuracy, dev_rows = evaluate(profile, task, part)
+    (part / "README.md").write_text(_card(profile, task, run, seeds, accuracy, dev_rows, part), encoding="utf-8")
+    model, _ = student.load(part)
     if model.attention is None:
-        export.to_onnx(model, folder / "student.onnx")
-    if (size := sum(path.stat().st_size for path in folder.iterdir() if path.suffix != ".onnx")) > LIMIT:
+        export.to_onnx(model, part / "student.onnx")
+    if (size := sum(path.stat().st_size for path in part.iterdir() if path.suffix != ".onnx")) > LIMIT:
         raise records.RecordError(
             f"the release has {size:,} bytes, over {LIMIT:,}: train with fewer extra_words or narrower vectors"
         )
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
     return accuracy
 
 
@@ -154,7 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         config.read_yaml(options.profile, "data")
         accuracy = write(options.profile, options.task, folder)
-    except (config.ConfigError, records.RecordError, data.DataError) as error:
+    except (config.ConfigError, records.RecordError, data.DataError, sealed.SealError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     size = sum(path.stat().st_size for path in folder.iterdir())

@@ -14,6 +14,7 @@ from distil.tasks import TASKS
 BOOTSTRAP_SEED = 2019
 PAPER_ROWS = {"teacher": "BERT_LARGE (Devlin et al. 2018)", "student-baseline": "BiLSTM (our implementation)"}
 PAPER_ROWS["student-distilled"] = "Distilled BiLSTM_SOFT"
+SPLITS = {"dev_untouched": "dev, epoch chosen on held-out train"}  # split -> its name on a page, where it has another
 TEACHERS = {"packages": "MiniLM-L6", "packages-mpnet": "MPNet-base", "tiny": "tiny random BERT"}
 
 
@@ -121,7 +122,7 @@ def read(path: Path, profile: str, task: str = "") -> dict[str, Any]:
 
 def paper() -> dict[str, Any]:
     """The published numbers and claims."""
-    return records.read(paths.ROOT / "results" / "paper.json")
+    return json.loads((paths.ROOT / "results" / "paper.json").read_text(encoding="utf-8"))
 
 
 def paper_score(task: str, role: str, metric: str = "accuracy", split: str = "dev") -> float:
@@ -221,11 +222,16 @@ def markdown(profile: str) -> str:
     ]
     for row in table(profile):
         lines.append(
-            f"| {row['dataset']}, {row['split']}, {row['metric']} | {spread(row['student-baseline'], row['seeds'])} "
+            f"| {row['dataset']}, {split_name(row['split'])}, {row['metric']} | {spread(row['student-baseline'], row['seeds'])} "
             f"| **{spread(row['student-distilled'], row['seeds'])}** | {gain(row['gain'])} "
             f"| {percent(row['teacher'][0])} ({row['teacher_name']}) | {_published(row)} |"
         )
     return "\n".join(lines)
+
+
+def split_name(split: str) -> str:
+    """A split as pages call it."""
+    return SPLITS.get(split, split)
 
 
 def _published(row: dict[str, Any]) -> str:
@@ -241,8 +247,8 @@ def ablation(profile: str, task: str = "sst2") -> list[dict[str, Any]]:
     """Rows of the plain student, of the full method and of each arm of a task, in the order of ablation.yaml.
 
     A row has ``name``, ``seeds``, ``examples`` and ``steps`` of training, ``scores`` (split -> mean and standard deviation),
-    ``split``, the one judged, ``difference`` to the full method there with its interval, and ``teacher``: the dev accuracy of
-    the teacher it learned from.
+    ``split``, the one judged, ``difference`` to the full method there, over the seeds that both have, with its interval, and
+    ``teacher``: the dev accuracy of the teacher it learned from.
     """
     full = load_students(profile, task, "student-distilled")
     arms = [arm.name for arm in config.arms(profile).values() if arm.task == task]
@@ -254,6 +260,9 @@ def ablation(profile: str, task: str = "sst2") -> list[dict[str, Any]]:
     ]:
         if full and (runs := load_students(profile, task, role, arm)):
             split, behind = judged([*full, *runs]), teachers(profile, task, arm)
+            seeds = {run.record["seed"] for run in runs}
+            paired = [run for run in full if run.record["seed"] in seeds] or full
+            both = {run.record["seed"] for run in paired}
             rows.append({
                 "name": name,
                 "seeds": [run.record["seed"] for run in runs],
@@ -261,7 +270,7 @@ def ablation(profile: str, task: str = "sst2") -> list[dict[str, Any]]:
                 "steps": runs[0].record.get("steps", 0),
                 "scores": {split: mean_score(runs, split) for split in runs[0].predictions},
                 "split": split,
-                "difference": difference(full, runs, split),
+                "difference": difference(paired, [run for run in runs if run.record["seed"] in both] or runs, split),
                 "teacher": mean_score(behind, "dev")[0] if behind and name != "plain" else None,
             })  # fmt: skip
     return rows
@@ -300,4 +309,4 @@ def write_report(profile: str, name: str, content: dict[str, Any]) -> None:
     """A report of the notebooks 06 and 07: ``results/report/<name>.json``."""
     path = paths.RESULTS / "report" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"profile": profile} | content, indent=1) + "\n", encoding="utf-8")
+    paths.write(path, json.dumps({"profile": profile} | content, indent=1) + "\n")

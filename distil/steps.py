@@ -155,11 +155,14 @@ def run(step: Step) -> Path:
             executed = execute(source, part, values)
             if step.record and not (step.record.exists() and step.record.stat().st_mtime >= started - 1):
                 raise ExecutionError(f"every cell ran, but no record was written to {step.record}")
+            if step.record:  # Make must see what was edited while the step ran as younger than what it made
+                os.utime(step.record, (started, started))
         except ExecutionError as error:
             kept = part.parents[1] / "failed" / part.name.replace(".part", "")
             raise StepError(f"{step.title} failed {keep_failed(source, part, kept, str(error))}") from None
+        published = _publish(step, source, scrub(executed))
         part.unlink()
-        return _publish(step, source, scrub(executed))
+        return published
 
 
 def _follow(source: Path, values: dict[str, Any]) -> Path:

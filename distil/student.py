@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import FloatTensor, LongTensor, Tensor, nn
 
+from distil import sealed
 from distil.config import CHANNELS, POOLINGS
 
 UNKNOWN_RANGE = 0.25  # Kim (2014): words without a vector are drawn from U(-0.25, 0.25)
@@ -112,10 +113,16 @@ def save(folder: Path, student: BiLSTMStudent, words: Sequence[str]) -> None:
     )
     (folder / "vocabulary.txt").write_text("\n".join(words), encoding="utf-8")
     (folder / "config.json").write_text(json.dumps(student.settings, indent=1), encoding="utf-8")
+    sealed.seal(folder, ("model.safetensors", "vocabulary.txt", "config.json"))
 
 
 def load(folder: Path) -> tuple[BiLSTMStudent, list[str]]:
-    """The student in ``folder``, in evaluation mode, and its words in id order."""
+    """The student in ``folder``, in evaluation mode, and its words in id order.
+
+    Raises:
+        SealError: a file is missing or damaged.
+    """
+    sealed.check(folder, "Delete the record of this student and run again, or fetch the folder anew")
     weights = load_file(folder / "model.safetensors")
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     student = BiLSTMStudent(torch.zeros(weights["channels.0.weight"].shape), **settings)

@@ -14,7 +14,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 
-from distil import config, paths, student, train
+from distil import config, paths, sealed, student, train
 from distil.batching import Column, Examples
 from distil.data import GLUE_REPOSITORY, GLUE_REVISION, DataError, read_lines
 from distil.tasks import TASKS, Task
@@ -187,7 +187,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"== submission  {profile}  {role}  seed {seed}", flush=True)
     try:
         predictions = build(profile, find_source(profile, options.source), role, seed, options.partial)
-    except (config.ConfigError, DataError, SubmissionError) as error:
+    except (config.ConfigError, DataError, SubmissionError, sealed.SealError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"   {os.path.relpath(write(predictions, paths.ARTIFACTS / profile / 'submission'))}", flush=True)

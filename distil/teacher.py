@@ -13,14 +13,17 @@ import numpy as np
 import torch
 import transformers
 from datasets import Dataset, DatasetDict
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
-from distil import metrics, pretrained, ranks
+from distil import metrics, pretrained, ranks, sealed
 from distil.batching import device, token_budget_batches
 from distil.config import TeacherConfig
 from distil.data import digest
+from distil.paths import code_digest
 from distil.pretrained import SeparatePairs, Teacher, Texts, Tokenizer
 from distil.tasks import Task
+
+OUTCOME = "outcome.json"  # beside a fine-tuned network: how it came about
 
 
 @functools.cache
@@ -35,7 +38,7 @@ def bf16_is_faster(device: torch.device) -> bool:
         a, b = torch.randn(1024, 384).to(dtype), torch.randn(384, 1536).to(dtype)
         a @ b
         runs = []
-        for _ in range(5):
+        for _ in range(20):  # the fastest of many: what else runs here must not decide it
             start = time.perf_counter()
             a @ b
             runs.append(time.perf_counter() - start)
@@ -54,64 +57,105 @@ def fine_tune(
     """Fine-tune once per learning rate and leave the best on dev in ``folder`` (a ``save_pretrained`` folder).
 
     Adam with linear warm-up and decay, as Devlin et al. (2019); batches are grouped by length, the best evaluation on dev is
-    kept. A run that was stopped goes on from its last checkpoint if its config is the same.
+    kept. A run that was stopped goes on from its last checkpoint, and one that is done is not done again, if config, seed, data,
+    code and versions are the same and nothing is damaged.
 
     Returns:
-        One entry per evaluation: learning rate, epoch, dev accuracy.
+        One entry per evaluation: learning rate, epoch, dev accuracy, seconds since the evaluation before.
+
+    Raises:
+        ModelError: checkpoints of another config, seed, data or code are in the way.
     """
+    identity = _identity(config, seed, splits, spec)
     works = [folder.with_name(f"{folder.name}-lr{learning_rate}") for learning_rate in config.learning_rates]
-    outcomes = [
-        _tune(splits, spec, config, learning_rate, seed, work)
-        for learning_rate, work in zip(config.learning_rates, works, strict=True)
-    ]
-    if ranks.rank() == 0:
-        best = max(range(len(works)), key=lambda i: outcomes[i]["best"])
-        shutil.rmtree(folder, ignore_errors=True)
-        (works[best] / "best").rename(folder)
+    if not _is_done(folder, identity):
+        outcomes = [
+            _tune(splits, spec, config, learning_rate, seed, work, identity)
+            for learning_rate, work in zip(config.learning_rates, works, strict=True)
+        ]
+        if ranks.rank() == 0:
+            _keep_best(folder, works, outcomes, identity)
+        ranks.wait()
+    if ranks.rank() == 0:  # the rates' own folders, also those that a run which was killed here has left
         for work in works:
-            shutil.rmtree(work)
-    ranks.wait()
-    return [entry for outcome in outcomes for entry in outcome["history"]]
+            shutil.rmtree(work, ignore_errors=True)
+    return json.loads((folder / OUTCOME).read_text(encoding="utf-8"))["history"]
+
+
+def _identity(config: TeacherConfig, seed: int, splits: DatasetDict, spec: Task) -> str:
+    """What fine-tuning depends on: config, seed, data, the pretrained weights, number format, versions and code."""
+    name, revision = pretrained.resolve_model(config.model, pretrained.sentences(splits["train"], spec))
+    data = {name: digest(rows) for name, rows in splits.items() if name in ("train", "dev")}
+    code = code_digest("teacher", "pretrained", "words", "metrics", "batching")
+    versions = [torch.__version__, transformers.__version__, code]
+    return json.dumps([repr(config), seed, data, pretrained.weights(name, revision), precision(), versions])
+
+
+def _is_done(folder: Path, identity: str) -> bool:
+    """Whether a fine-tuned teacher of this identity is in ``folder``, with every byte as it was written."""
+    if not (folder / OUTCOME).exists() or sealed.broken(folder):
+        return False
+    return json.loads((folder / OUTCOME).read_text(encoding="utf-8"))["identity"] == identity
 
 
 def _tune(
-    splits: DatasetDict, spec: Task, config: TeacherConfig, learning_rate: float, seed: int, work: Path
+    splits: DatasetDict, spec: Task, config: TeacherConfig, learning_rate: float, seed: int, work: Path, identity: str
 ) -> dict[str, Any]:
-    """Fine-tune at one learning rate: the best network goes to ``work/best``, checkpoints go, and its outcome is kept."""
+    """Fine-tune at one learning rate: the best network and its outcome go to ``work/best``, checkpoints go."""
     if ranks.rank() == 0:
-        _clear(work, config, seed, splits)
+        _clear(work, identity)
     ranks.wait()
-    outcome = work / "outcome.json"
-    if not outcome.exists():
+    best = work / "best"
+    if not best.exists():
         trainer = _trainer(splits, spec, config, learning_rate, seed, work)
         trainer.train(resume_from_checkpoint=transformers.trainer_utils.get_last_checkpoint(str(work)))
         if ranks.rank() == 0:
-            _keep(trainer, learning_rate, work, outcome)
+            _keep(trainer, learning_rate, work, best)
         ranks.wait()
-    return json.loads(outcome.read_text(encoding="utf-8"))
+    return json.loads((best / OUTCOME).read_text(encoding="utf-8"))
 
 
-def _keep(trainer: transformers.Trainer, learning_rate: float, work: Path, outcome: Path) -> None:
-    pretrained.save(trainer.model, trainer.processing_class, work / "best")
-    evaluations = [entry for entry in trainer.state.log_history if "eval_accuracy" in entry]
+def _keep(trainer: transformers.Trainer, learning_rate: float, work: Path, best: Path) -> None:
+    part = best.with_suffix(".part")
+    shutil.rmtree(part, ignore_errors=True)
+    pretrained.save(trainer.model, trainer.processing_class, part)
     history = [
-        {"lr": learning_rate, "epoch": round(entry["epoch"], 2), "dev_accuracy": entry["eval_accuracy"]}
-        for entry in evaluations
+        {
+            "lr": learning_rate,
+            "epoch": round(entry["epoch"], 2),
+            "dev_accuracy": entry["eval_accuracy"],
+            "seconds": entry["seconds"],
+        }
+        for entry in trainer.state.log_history
+        if "eval_accuracy" in entry
     ]
     result = {"best": trainer.state.best_metric, "history": history}
-    part = outcome.with_suffix(".part")
-    part.write_text(json.dumps(result), encoding="utf-8")
-    part.replace(outcome)
+    (part / OUTCOME).write_text(json.dumps(result), encoding="utf-8")
+    sealed.seal(part)
+    part.rename(best)
     for folder in work.glob("checkpoint-*"):  # 4 GB each with BERT_LARGE, and there are several rates
         shutil.rmtree(folder)
+
+
+def _keep_best(folder: Path, works: list[Path], outcomes: list[dict[str, Any]], identity: str) -> None:
+    """The network of the best rate goes to ``folder``, with the history of all rates."""
+    chosen = works[max(range(len(works)), key=lambda i: outcomes[i]["best"])] / "best"
+    history = [entry for outcome in outcomes for entry in outcome["history"]]
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(chosen, part)  # a copy: a process that is killed here finds all rates done
+    (part / OUTCOME).write_text(json.dumps({"identity": identity, "history": history}), encoding="utf-8")
+    sealed.seal(part)
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
 
 
 def _trainer(
     splits: DatasetDict, spec: Task, config: TeacherConfig, learning_rate: float, seed: int, work: Path
 ) -> transformers.Trainer:
     texts = {name: pretrained.sentences(splits[name], spec) for name in ("train", "dev")}
-    transformers.set_seed(seed)
     name, revision = pretrained.resolve_model(config.model, texts["train"])
+    transformers.set_seed(seed)  # after what may draw weights of its own, where the model is not there yet
     model, tokenizer = pretrained.load(name, len(spec.labels), revision, config.pair_input)
     separate = isinstance(model, SeparatePairs)
 
@@ -137,7 +181,6 @@ def _trainer(
         save_strategy="steps",
         eval_steps=every,
         save_steps=every,
-        save_total_limit=1,
         load_best_model_at_end=True,
         metric_for_best_model="accuracy",
         logging_strategy="no",
@@ -164,6 +207,7 @@ class _Progress(transformers.TrainerCallback):
     """One bar with an estimate of the time left; the Trainer's own notebook table is off."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.since = time.monotonic()
         self.bar = tqdm(
             total=state.max_steps, initial=state.global_step, desc="fine-tuning", unit="batch", mininterval=2
         )
@@ -173,21 +217,46 @@ class _Progress(transformers.TrainerCallback):
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any) -> None:
         self.bar.set_postfix(dev=f"{metrics['eval_accuracy']:.4f}")
+        now = time.monotonic()
+        state.log_history[-1]["seconds"] = round(now - self.since, 1)  # so that they outlive a stop
+        self.since = now
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        ranks.wait()  # every process has written its part
+        if ranks.rank() == 0:
+            sealed.seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+            # Not by the Trainer, which would throw the older ones away before this one is under a seal.
+            transformers.trainer_utils.rotate_checkpoints(args.output_dir, 1, state.best_model_checkpoint)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bar.close()
 
 
-def _clear(work: Path, config: TeacherConfig, seed: int, splits: DatasetDict) -> None:
-    """Leave in ``work`` the whole checkpoints that the same config, seed and data made; anything else there is removed."""
-    identity = json.dumps([repr(config), seed, digest(splits["train"]), digest(splits["dev"]), precision()])
+def _clear(work: Path, identity: str) -> None:
+    """Leave in ``work`` what is whole; a checkpoint that was cut short or damaged is removed, and damage is said.
+
+    Raises:
+        ModelError: what is there has another identity.
+    """
     mark = work / "identity.json"
-    if not mark.exists() or mark.read_text(encoding="utf-8") != identity:
-        shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True, exist_ok=True)
-    mark.write_text(identity, encoding="utf-8")
-    for folder in work.glob("checkpoint-*"):
-        if not (folder / "trainer_state.json").exists():  # written last: without it the checkpoint was cut short
+    found = [folder for folder in [*work.glob("checkpoint-*"), *work.glob("best")] if folder.is_dir()]
+    if found and (not mark.exists() or mark.read_text(encoding="utf-8", errors="replace") != identity):
+        raise pretrained.ModelError(
+            f"{work.parent.name}/{work.name} holds checkpoints of another config, seed, data or version of the code; to go on "
+            "from them would mix the two. Delete that folder to start anew, or go back to what they were made with."
+        )
+    if not found:  # written once, before the first checkpoint: never while there is something to lose
+        work.mkdir(parents=True, exist_ok=True)
+        mark.write_text(identity, encoding="utf-8")
+    for folder in found:
+        if wrong := sealed.broken(folder):
+            if wrong != [sealed.SEAL]:  # a checkpoint without a seal was being written when the run stopped
+                print(f"{work.name}/{folder.name}: {', '.join(wrong)} damaged; not used", flush=True)
+            shutil.rmtree(folder)
+    for folder in work.glob("checkpoint-*"):  # the best so far is what training would end with
+        state = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+        if (best := state["best_global_step"]) and not (work / f"checkpoint-{best}").is_dir():
+            print(f"{work.name}/{folder.name}: not used without checkpoint-{best}, the best before it", flush=True)
             shutil.rmtree(folder)
 
 

@@ -1,7 +1,9 @@
 """The objective (paper section 3.2) and the one training loop of every student, baseline or distilled."""
 
 import hashlib
+import io
 import json
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from distil import metrics
 from distil.batching import Examples, bucketed_batches, device, token_budget_batches
 from distil.config import StudentConfig
 from distil.optim import LazyAdadelta
+from distil.paths import code_digest
 from distil.student import BiLSTMStudent
 
 PREDICT_TOKENS = 8192
@@ -96,10 +99,11 @@ def train_student(
     dropout depend on (seed, epoch) alone, so a resumed run takes the same steps.
 
     Returns:
-        One entry an epoch (mean training loss, dev accuracy, held-out accuracy), and the best weights by ``dev``, ``held_out``.
+        One entry an epoch (mean training loss, dev accuracy, held-out accuracy, seconds), and the best weights by ``dev``,
+        ``held_out``.
 
     Raises:
-        CheckpointError: ``checkpoint`` was written by another config, seed or data.
+        CheckpointError: ``checkpoint`` was written by another config, seed, data or version of the code.
     """
     where = device()
     student.to(where)
@@ -112,7 +116,7 @@ def train_student(
     steps = -(-len(train) // config.batch_size)
     bar = tqdm(total=config.epochs * steps, initial=len(history) * steps, desc="student", unit="batch", mininterval=2)
     while len(history) < config.epochs and not _given_up(history, config.patience):
-        epoch = len(history)
+        epoch, began = len(history), time.monotonic()
         loss = _epoch(student, train, optimizer, config, seed=seed, epoch=epoch, tick=bar.update)
         entry = {"loss": round(loss, 5)}
         for name, examples in judges.items():
@@ -120,7 +124,7 @@ def train_student(
             entry[key] = metrics.evaluate(predict(student, examples), examples.targets)["accuracy"]
             if entry[key] > max((earlier[key] for earlier in history), default=-1):
                 best[name] = {part: tensor.detach().cpu().clone() for part, tensor in student.state_dict().items()}
-        history.append(entry)
+        history.append(entry | {"seconds": round(time.monotonic() - began, 1)})
         bar.set_postfix(epoch=epoch + 1, loss=f"{loss:.4f}", dev=f"{entry['dev_accuracy']:.4f}")
         _save_checkpoint(checkpoint, identity, student, optimizer, history, best)
     bar.close()
@@ -135,7 +139,7 @@ def _given_up(history: list[dict[str, float]], patience: int) -> bool:
 
 
 def _identity(student: nn.Module, parts: Sequence[Examples | None], config: StudentConfig, seed: int) -> str:
-    """What a checkpoint must agree with to be resumed: config, seed, first weights (so word vectors too), all examples."""
+    """What a checkpoint must agree with to be resumed: config, seed, first weights (so word vectors too), all examples, code."""
     sha = hashlib.sha256()
     for part in parts:
         columns = [array for column in part.columns for array in (column.flat, column.offsets)] if part else []
@@ -143,7 +147,8 @@ def _identity(student: nn.Module, parts: Sequence[Examples | None], config: Stud
             sha.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
     for tensor in student.state_dict().values():
         sha.update(tensor.detach().cpu().numpy().tobytes())
-    return json.dumps([repr(config), seed, sha.hexdigest()])
+    code = [torch.__version__, code_digest("train", "student", "optim", "batching")]
+    return json.dumps([repr(config), seed, sha.hexdigest(), code])
 
 
 def _epoch(
@@ -187,24 +192,28 @@ def _save_checkpoint(
     history: list[dict[str, float]],
     best: dict[str, dict[str, Tensor]],
 ) -> None:
+    """The file begins with the sha256 of what follows: not every bit of torch's own format is checked when it is read."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
+    part, buffer = path.with_suffix(".part"), io.BytesIO()
     state = {"identity": identity, "student": student.state_dict(), "optimizer": optimizer.state_dict()}
-    torch.save(state | {"history": history, "best": best}, part)
+    torch.save(state | {"history": history, "best": best}, buffer)
+    with part.open("wb") as stream:
+        stream.write(hashlib.sha256(buffer.getbuffer()).digest())
+        stream.write(buffer.getbuffer())
     part.replace(path)
 
 
 def _load_checkpoint(path: Path, identity: str, student: nn.Module, optimizer: torch.optim.Optimizer) -> dict:
     if not path.exists():
         return {"history": [], "best": {}}
-    try:
-        state = torch.load(path, weights_only=True, map_location=device())
-    except Exception as error:  # a damaged file can fail in any way
-        raise CheckpointError(f"{path} is damaged ({type(error).__name__}): delete it to train anew") from error
+    raw = memoryview(path.read_bytes())
+    if hashlib.sha256(raw[32:]).digest() != raw[:32]:
+        raise CheckpointError(f"{path.name} in {path.parent.name} is damaged: delete it to train anew")
+    state = torch.load(io.BytesIO(raw[32:]), weights_only=True, map_location=device())
     if state["identity"] != identity:
         raise CheckpointError(
-            f"{path.name} in {path.parent.name} was written by another config, seed or data; it would not be this run. "
-            "Delete it to start anew, or restore the config it was written with."
+            f"{path.name} in {path.parent.name} was written by another config, seed, data or version of the code; to go on from "
+            "it would mix the two. Delete it to start anew, or go back to what it was written with."
         )
     student.load_state_dict(state["student"])
     optimizer.load_state_dict(state["optimizer"])

@@ -7,7 +7,7 @@ are no longer those that the rules draw is labelled anew.
 import hashlib
 import itertools
 import json
-import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from distil.packages import sha256
 from distil.words import MASK, to_text
 
 SHARD_ROWS = 50_000
+SEALED = ".json"  # beside a shard: its digest, what it depends on, and the seconds that it took
 Predict = Callable[[list[list[str]]], np.ndarray]  # one or two lists of N texts -> logits [N, labels]
 
 
@@ -36,29 +37,29 @@ def write_labelled(
     identity: str,
     mask_token: str = MASK,
     shard_rows: int = SHARD_ROWS,
-) -> int:
+) -> tuple[int, float]:
     """Label the samples with the teacher and write them to ``folder/part-*.parquet``; several processes take turns by shard.
 
     Args:
         samples: as ``augment.transfer_set`` yields them.
-        identity: what the logits depend on beside the sentences, such as the teacher; shards of another are thrown away.
+        identity: what the logits depend on beside the sentences, such as the teacher; a shard of another is labelled anew, and
+            that is said.
         mask_token: how the teacher writes a mask.
 
     Returns:
-        Number of samples.
+        Number of samples, and the seconds that labelling took for the shards that were there already.
     """
-    mark = folder / "identity.json"
-    if ranks.rank() == 0 and (not mark.exists() or mark.read_text(encoding="utf-8") != identity):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        mark.write_text(identity, encoding="utf-8")
-    ranks.wait()
-    total, number = 0, -1
+    folder.mkdir(parents=True, exist_ok=True)
+    total, number, earlier, mark = 0, -1, 0.0, hashlib.sha256(identity.encode()).hexdigest()
     for number, shard in enumerate(_batched(samples, shard_rows)):
         total += len(shard)
         path = folder / f"part-{number:05d}.parquet"
         table = _table(shard)
-        if number % ranks.world_size() != ranks.rank() or _holds(path, table):
+        if number % ranks.world_size() != ranks.rank():
+            continue
+        began = time.monotonic()
+        if (seconds := _kept(path, table, mark)) is not None:
+            earlier += seconds
             continue
         columns = zip(*(sample.sentences for sample in shard), strict=True)
         logits = predict([[to_text(text.split(), mask_token) for text in column] for column in columns])
@@ -66,21 +67,32 @@ def write_labelled(
         table = table.append_column("logits", pa.array(list(logits), pa.list_(pa.float32())))
         pq.write_table(table, part, compression="zstd")
         part.replace(path)
-        path.with_suffix(".sha256").write_text(sha256(path), encoding="utf-8")
+        about = {"sha256": sha256(path), "identity": mark, "seconds": round(time.monotonic() - began, 1)}
+        path.with_suffix(SEALED).write_text(json.dumps(about), encoding="utf-8")
     ranks.wait()
     if ranks.rank() == 0:
         for path in sorted(folder.glob("part-*.parquet"))[number + 1 :]:
             path.unlink()
     ranks.wait()
-    return total
+    return total, earlier
 
 
-def _holds(path: Path, table: pa.Table) -> bool:
-    """Whether a shard is there, to the byte as it was written, and has these sentences."""
-    mark = path.with_suffix(".sha256")
-    if not (path.exists() and mark.exists()) or sha256(path) != mark.read_text(encoding="utf-8"):
-        return False
-    return pq.read_table(path, columns=table.column_names).equals(table)
+def _kept(path: Path, table: pa.Table, identity: str) -> float | None:
+    """Seconds that a shard took, if it is there to the byte as it was written, has these sentences and is of this identity."""
+    try:
+        about = json.loads(path.with_suffix(SEALED).read_text(encoding="utf-8"))
+        digest, of, seconds = about["sha256"], about["identity"], float(about["seconds"])
+    except (OSError, ValueError, TypeError, KeyError):  # not there, or damaged
+        return None
+    if not path.exists() or sha256(path) != digest:
+        return None
+    if of != identity:
+        print(
+            f"{path.parent.name}/{path.name}: of another teacher, setting or version of the code; labelled anew",
+            flush=True,
+        )
+        return None
+    return seconds if pq.read_table(path, columns=table.column_names).equals(table) else None
 
 
 def _table(samples: Sequence[Sample]) -> pa.Table:
@@ -114,8 +126,8 @@ def read(folder: Path, expected: str = "") -> pa.Table:
     parts = sorted(folder.glob("part-*.parquet"))
     if not parts:
         raise FileNotFoundError(
-            f"no transfer set in {folder.parent.name}/{folder.name}: run notebooks/03_transfer_set.ipynb for it, "
-            "or 'make reproduce'"
+            f"no transfer set in {folder.parent.name}/{folder.name}: run notebooks/03_transfer_set.ipynb for it, or delete its "
+            "record, if there is one, and 'make reproduce'"
         )
     if expected and digest(folder) != expected:
         raise TransferError(

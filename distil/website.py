@@ -244,7 +244,13 @@ def _listing(name: str) -> BeautifulSoup:
 
 
 def write(folder: Path) -> int:
-    """Write the site to ``folder``, which is replaced whole or not at all; returns its number of pages."""
+    """Write the site to ``folder``, which is replaced whole or not at all; returns its number of pages.
+
+    Raises:
+        SiteError: the folder holds something else than an earlier site.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / "style.css").exists():
+        raise SiteError(f"{folder} holds other files: give a new folder, or an earlier site's")
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     count = Builder(part).build()

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from nltk.tag import DefaultTagger, UnigramTagger
 from nltk.tag.perceptron import PerceptronTagger
 from nltk.tokenize import NLTKWordTokenizer
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from distil import packages, paths
 from distil.workers import spread
@@ -56,16 +56,10 @@ class _SetOnlyUnpickler(pickle.Unpickler):
 
 def _perceptron_from_package() -> PerceptronTagger:
     """NLTK's own averaged perceptron tagger, with the weights of Honnibal's model that a package carries."""
-    path = tagger_file("packages")
-    if not path.exists():
-        with packages.open_member(packages.TAGGER, "textblob_aptagger/trontagger-0.1.0.pickle") as stream:
-            weights, tagdict, classes = _SetOnlyUnpickler(stream).load()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps([weights, tagdict, sorted(classes)]), encoding="utf-8")
-        part.replace(path)
+    with packages.open_member(packages.TAGGER, "textblob_aptagger/trontagger-0.1.0.pickle") as stream:
+        weights, tagdict, classes = _SetOnlyUnpickler(stream).load()
     tagger = PerceptronTagger(load=False)
-    tagger.decode_json_params(json.loads(path.read_text(encoding="utf-8")))
+    tagger.decode_json_params([weights, tagdict, sorted(classes)])
     return tagger
 
 
@@ -78,7 +72,7 @@ def tagger_file(name: str) -> Path:
             Path(nltk.data.find("taggers/averaged_perceptron_tagger_eng"))
             / "averaged_perceptron_tagger_eng.weights.json"
         )
-    return paths.TOY / "tags.json" if name == "toy" else paths.ARTIFACTS / "models" / "averaged_perceptron_tagger.json"
+    return paths.TOY / "tags.json" if name == "toy" else packages.fetch(packages.TAGGER)
 
 
 def load_tagger(name: str) -> Tagger:
@@ -133,20 +127,36 @@ def _tag_chunk(sentences: Sequence[Sequence[str]]) -> list[list[str]]:
 
 
 def cached_tags(sentences: Sequence[Sequence[str]], tagger: str, path: Path, *, workers: int = 1) -> list[list[str]]:
-    """``tag_sentences``, kept in the Parquet file ``path`` for the next time; a file of other sentences is made anew."""
-    sha = hashlib.sha256(tagger_key(tagger).encode())
-    for words in sentences:
-        sha.update(" ".join(words).encode() + b"\n")
-    key = {b"key": sha.hexdigest().encode()}
-    if path.exists() and (pq.read_schema(path).metadata or {}).get(b"key") == key[b"key"]:
-        return split_all(pq.read_table(path).column("tags").to_pylist())
+    """``tag_sentences``, kept in the Parquet file ``path`` for the next time; another file, or a damaged one, is made anew."""
+    about = {"tagger": tagger_key(tagger), "sentences": _digest(sentences)}
+    if (kept := _kept_tags(path, about)) is not None:
+        return kept
     tagged = tag_sentences(sentences, tagger, workers=workers)
-    table = pa.table({"tags": [" ".join(tags) for tags in tagged]}).replace_schema_metadata(key)
+    table = pa.table({"tags": [" ".join(tags) for tags in tagged]})
+    table = table.replace_schema_metadata(about | {"tags": _digest(tagged)})
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}.part")  # several processes may be at it
     pq.write_table(table, part)
     part.replace(path)
     return tagged
+
+
+def _kept_tags(path: Path, about: dict[str, str]) -> list[list[str]] | None:
+    """What ``path`` holds, if it is the tags that ``about`` asks for and no bit has changed."""
+    try:
+        table = pq.read_table(path)
+        metadata = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
+        tags = split_all(table.column("tags").to_pylist())
+    except Exception:  # absent, or damaged, which Parquet's reader may say in any way
+        return None
+    return tags if metadata == about | {"tags": _digest(tags)} else None
+
+
+def _digest(sentences: Iterable[Sequence[str]]) -> str:
+    sha = hashlib.sha256()
+    for words in sentences:
+        sha.update(" ".join(words).encode() + b"\n")
+    return sha.hexdigest()
 
 
 def tagger_key(tagger: str) -> str:

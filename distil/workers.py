@@ -3,6 +3,8 @@
 import itertools
 import multiprocessing
 import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, TypeVar
@@ -34,8 +36,21 @@ def spread(
         setup(*arguments)
         yield from map(function, chunks)
         return
+    arguments = (os.getpid(), setup, arguments)
     context = multiprocessing.get_context("spawn")  # a forked process could hang on a lock of a library's thread
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=setup, initargs=arguments) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=arguments) as pool:
         chunks = iter(chunks)
         while wave := list(itertools.islice(chunks, AHEAD * workers)):
             yield from pool.map(function, wave)
+
+
+def _start(parent: int, setup: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    """Set a worker up, and have it end when the process that started it is killed: it would wait for work for ever."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    setup(*arguments)

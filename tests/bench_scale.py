@@ -83,7 +83,9 @@ def run(pairs: int, folder: Path, processes: int) -> dict[str, float]:
 
     rates = {"p_mask": 0.1, "p_pos": 0.1, "p_ng": 0.25}
     samples = augment.transfer_set(columns, tags, n_iter=N_ITER, **rates, seed=0, workers=processes)
-    total = transfer.write_labelled(samples, predict, folder, identity="bench", mask_token=tokenizer.mask_token or MASK)
+    total, _ = transfer.write_labelled(
+        samples, predict, folder, identity="bench", mask_token=tokenizer.mask_token or MASK
+    )
     done = time.perf_counter()
     seconds = {
         "tagging": tagged - began,

@@ -145,7 +145,7 @@ def test_a_model_of_the_hub_is_loaded_at_its_commit(loaded, name):
 @pytest.mark.parametrize("name", [f"tiny-bert@{COMMIT[::-1]}", f"never-seen@{COMMIT}"])
 def test_another_commit_or_model_is_an_error_that_names_it(loaded, name):
     _, _, answers = loaded
-    assert answers[f"someone/{name}"].startswith(f"no pretrained model at someone/{name}:")
+    assert answers[f"someone/{name}"].startswith(f"no usable model at someone/{name}:")
 
 
 def test_vectors_of_the_hub_are_loaded_at_their_commit(loaded):

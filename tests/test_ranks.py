@@ -41,7 +41,7 @@ def label(folder, target):
     def predict(texts):
         return teacher.predict_logits(model, tokenizer, texts, token_budget=64, progress=False)
 
-    return transfer.write_labelled(samples, predict, target, identity="x", shard_rows=7)
+    return transfer.write_labelled(samples, predict, target, identity="x", shard_rows=7)[0]
 
 
 def test_two_processes_give_one_teacher_and_the_labels_of_one(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from datasets import DatasetDict
 
-from distil import data, paths, records, release, student
+from distil import data, packages, paths, records, release, sealed, student
 from distil.records import KEYS, RecordError
 from distil.tasks import QQP, SST2, TASKS
 
@@ -41,10 +41,12 @@ def task(request, tmp_path, monkeypatch):
             "vocabulary": {"words": 5},
         }
         record |= {"git": {"commit": "f" * 40}, "versions": {"torch": "9"}, "config": {"model": "packages"}}
+        weights = paths.artifact("p", task, f"student-distilled-seed{seed}") / "model.safetensors"
+        record |= {"outputs": {"model.safetensors": packages.sha256(weights)}}
         right = {"dev": (np.eye(2)[gold], gold)}
         records.write(paths.run_record("p", task, "student-distilled", seed), record, right)
     for role in ("teacher", "transfer-set"):
-        records.write(paths.run_record("p", task, role, 0), record | {"role": role, "seed": 0}, right)
+        records.write(paths.run_record("p", task, role, 0), record | {"role": role, "seed": 0, "outputs": {}}, right)
     return task
 
 
@@ -81,3 +83,34 @@ def test_what_is_missing_is_said(task, tmp_path, monkeypatch):
     (paths.artifact("p", task, "student-distilled-seed1") / "config.json").unlink()
     with pytest.raises(RecordError, match="weights are not here"):
         release.write("p", task, tmp_path / "release")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "vocabulary.txt", "config.json"])
+def test_a_damaged_student_is_not_given_away(task, tmp_path, name):
+    path = paths.artifact("p", task, "student-distilled-seed1") / name
+    raw = path.read_bytes()
+    path.write_bytes(raw[:-3] + bytes([raw[-3] ^ 1]) + raw[-2:])
+    with pytest.raises(sealed.SealError, match=name):
+        release.write("p", task, tmp_path / "release")
+    assert not (tmp_path / "release").exists()
+
+
+def test_only_the_student_on_record_is_given_away(task, tmp_path):
+    one, other = (paths.artifact("p", task, f"student-distilled-seed{seed}") for seed in (1, 0))
+    for path in other.iterdir():
+        (one / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(RecordError, match="not the student of its record"):
+        release.write("p", task, tmp_path / "release")
+
+
+def test_a_new_release_replaces_the_old_one(task, tmp_path):
+    release.write("p", task, tmp_path / "release")
+    (tmp_path / "release" / "README.md").write_text("edited")
+    release.load(tmp_path / "release")
+    path = paths.run_record("p", task, "student-distilled", 0)
+    best = records.read(path) | {"metrics": {"dev": {"accuracy": 0.9}}}
+    records.write(path, best, records.read_predictions(path))
+    release.write("p", task, tmp_path / "release")
+    card = (tmp_path / "release" / "README.md").read_text().replace("\n", " ")
+    assert "this seed (0, the best of 2)" in card
+    assert not sealed.broken(tmp_path / "release")

@@ -1,7 +1,5 @@
 """The report against records made up for the purpose: it computes, it does not mix profiles, and README cannot drift."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -66,7 +64,7 @@ def verdict(profile, start):
 def test_verdicts_follow_the_numbers(results):
     assert verdict("p", "The distilled student gains") == "reproduced"
     put("p", "sst2", "student-distilled", 0.785)
-    assert verdict("p", "The distilled student gains") == "not reproduced: the interval includes 0"
+    assert verdict("p", "The distilled student gains") == "undecided: the interval includes 0"
     put("p", "sst2", "student-distilled", 0.70)
     assert verdict("p", "The distilled student gains") == "not reproduced: the other way round"
     assert verdict("p", "The gain is of").startswith("cannot tell")
@@ -139,7 +137,7 @@ def test_students_are_lined_up_by_the_examples_they_learned_from(results, monkey
 
 def test_profiles_are_never_mixed(results):
     path = paths.run_record("p", "sst2", "teacher", 0)
-    path.write_text(json.dumps(records.read(path) | {"profile": "other"}))
+    records.write(path, records.read(path) | {"profile": "other"})
     with pytest.raises(RecordError, match="profiles are not mixed"):
         report.table("p")
 

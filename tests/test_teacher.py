@@ -1,13 +1,14 @@
 """A tiny BERT: logits in order and independent of the batch, the mask stays whole, training saves and reloads, a run resumes."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
-from distil import paths, pretrained, teacher
+from distil import paths, pretrained, sealed, teacher
 from distil.config import TeacherConfig
 from distil.tasks import QQP, SST2
 from distil.words import MASK, to_text
@@ -100,6 +101,7 @@ def test_a_separate_teacher_learns_saves_and_reloads(tmp_path):
 def test_weights_that_are_not_those_on_record_are_refused(tmp_path):
     model, tokenizer, _ = tiny(SST2, toy_splits())
     pretrained.save(model, tokenizer, tmp_path / "best")
+    sealed.seal(tmp_path / "best")
     on_record = pretrained.weights(tmp_path / "best")
     pretrained.check_weights(tmp_path / "best", on_record)
     path = tmp_path / "best" / "model.safetensors"
@@ -108,6 +110,8 @@ def test_weights_that_are_not_those_on_record_are_refused(tmp_path):
     path.write_bytes(raw)
     with pytest.raises(pretrained.ModelError, match=r"model\.safetensors not as on record"):
         pretrained.check_weights(tmp_path / "best", on_record)
+    with pytest.raises(pretrained.ModelError, match=r"model\.safetensors.* not as on record"):
+        pretrained.check_weights(tmp_path / "gone", on_record)
 
 
 def test_no_model_is_one_clear_error(tmp_path):
@@ -136,14 +140,14 @@ def test_training_learns_saves_and_reloads(tmp_path):
 
 def test_every_learning_rate_is_tried_and_the_best_is_kept(tmp_path):
     splits, folder = toy_splits(), tmp_path / "best"
-    config = dataclasses.replace(CONFIG, learning_rates=[1.0e-9, 3.0e-3], epochs=4)
+    config = dataclasses.replace(CONFIG, learning_rates=[1.0e-9, 5.0e-3], epochs=6)
     history = teacher.fine_tune(splits, SST2, config, seed=0, folder=folder)
-    assert {entry["lr"] for entry in history} == {1.0e-9, 3.0e-3}
+    assert {entry["lr"] for entry in history} == {1.0e-9, 5.0e-3}
     logits = teacher.predict_logits(
         *pretrained.load(folder, 2), pretrained.sentences(splits["dev"], SST2), token_budget=512, progress=False
     )
     best = max(history, key=lambda entry: entry["dev_accuracy"])
-    assert best["lr"] == 3.0e-3
+    assert best["lr"] == 5.0e-3
     assert (logits.argmax(axis=1) == splits["dev"]["label"]).mean() == pytest.approx(best["dev_accuracy"])
 
 
@@ -177,8 +181,15 @@ def test_parameters_are_counted_with_and_without_embeddings():
 
 
 def test_hub_id_and_commit_are_parted():
-    assert pretrained.resolve_model("google-bert/bert-large-uncased@abc") == ("google-bert/bert-large-uncased", "abc")
-    assert pretrained.resolve_model("some/folder") == ("some/folder", None)
+    commit = "0123456789abcdef" * 2 + "01234567"
+    assert pretrained.resolve_model(f"someone/bert@{commit}") == ("someone/bert", commit)
+    assert pretrained.resolve_model(str(paths.ARTIFACTS)) == (str(paths.ARTIFACTS), None)
+
+
+@pytest.mark.parametrize("name", ["someone/bert", "someone/bert@main", "someone/bert@abc", "no/such/folder"])
+def test_a_model_of_the_hub_is_pinned(name):
+    with pytest.raises(pretrained.ModelError, match="40 digits of a commit"):
+        pretrained.resolve_model(name)
 
 
 def test_bfloat16_cast_keeps_the_answer(monkeypatch):
@@ -190,14 +201,77 @@ def test_bfloat16_cast_keeps_the_answer(monkeypatch):
     np.testing.assert_allclose(exact, cast, atol=0.05)
 
 
-def test_only_a_whole_checkpoint_of_the_same_run_is_resumed(tmp_path):
-    splits, work = toy_splits(), tmp_path / "work"
-    teacher._clear(work, CONFIG, 0, splits)
-    for step, whole in ((4, True), (8, False)):
-        (work / f"checkpoint-{step}").mkdir()
-        if whole:
-            (work / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
-    teacher._clear(work, CONFIG, 0, splits)
-    assert [path.name for path in work.glob("checkpoint-*")] == ["checkpoint-4"]
-    teacher._clear(work, CONFIG, 1, splits)
+def put_checkpoint(work, step, best, seal=True):
+    folder = work / f"checkpoint-{step}"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "trainer_state.json").write_text(json.dumps({"best_global_step": best}))
+    if seal:
+        sealed.seal(folder)
+
+
+def test_no_run_goes_on_without_the_best_checkpoint_that_it_would_end_with(tmp_path, capsys):
+    work = tmp_path / "work"
+    teacher._clear(work, "this run")
+    for step, best in ((4, 4), (8, 4)):
+        put_checkpoint(work, step, best)
+    (work / "checkpoint-4" / "model.safetensors").write_bytes(b"wEights")
+    teacher._clear(work, "this run")
     assert not list(work.glob("checkpoint-*"))
+    assert "checkpoint-8: not used without checkpoint-4" in capsys.readouterr().out
+
+
+def test_the_checkpoint_before_stays_until_the_next_is_under_its_seal(tmp_path, monkeypatch):
+    splits, original, calls = toy_splits(), sealed.seal, []
+
+    def dies_at_the_third(folder):
+        calls.extend([folder.name] if folder.name.startswith("checkpoint") else [])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        original(folder)
+
+    monkeypatch.setattr(sealed, "seal", dies_at_the_third)
+    config = dataclasses.replace(CONFIG, learning_rates=[5.0e-3], epochs=4)
+    with pytest.raises(KeyboardInterrupt):
+        teacher.fine_tune(splits, SST2, config, seed=0, folder=tmp_path / "best")
+    whole = [path.name for path in (tmp_path / "best-lr0.005").glob("checkpoint-*") if not sealed.broken(path)]
+    assert calls[:2] == ["checkpoint-4", "checkpoint-8"] and "checkpoint-8" in whole
+
+
+def test_only_a_whole_checkpoint_of_the_same_run_is_resumed(tmp_path, capsys):
+    work = tmp_path / "work"
+    teacher._clear(work, "this run")
+    for step in (4, 8, 12):
+        put_checkpoint(work, step, best=4, seal=step != 8)
+    (work / "checkpoint-12" / "model.safetensors").write_bytes(b"wEights")
+    teacher._clear(work, "this run")
+    assert [path.name for path in work.glob("checkpoint-*")] == ["checkpoint-4"]
+    assert capsys.readouterr().out == "work/checkpoint-12: model.safetensors damaged; not used\n"
+    with pytest.raises(pretrained.ModelError, match="another config, seed, data or version of the code"):
+        teacher._clear(work, "another run")
+    assert (work / "checkpoint-4" / "model.safetensors").exists()
+
+
+def test_a_teacher_that_is_done_is_not_tuned_again_unless_it_is_another_or_damaged(tmp_path, monkeypatch):
+    splits, folder = toy_splits(), tmp_path / "best"
+    history = teacher.fine_tune(splits, SST2, CONFIG, seed=0, folder=folder)
+    assert all(entry["seconds"] >= 0 for entry in history)
+    first, weights = (folder / "model.safetensors").read_bytes(), folder / "model.safetensors"
+    original = teacher._trainer
+
+    def tunes():
+        tuned = []
+        monkeypatch.setattr(teacher, "_trainer", lambda *args: tuned.append(1) or original(*args))
+        return tuned
+
+    tuned = tunes()
+    assert teacher.fine_tune(splits, SST2, CONFIG, seed=0, folder=folder) == history and not tuned
+    weights.write_bytes(bytes(byte ^ (number == 5000) for number, byte in enumerate(first)))
+    teacher.fine_tune(splits, SST2, CONFIG, seed=0, folder=folder)
+    assert tuned == [1] and weights.read_bytes() == first
+    monkeypatch.setattr(teacher, "code_digest", lambda *modules: "other code")
+    teacher.fine_tune(splits, SST2, CONFIG, seed=0, folder=folder)
+    assert tuned == [1, 1]
+    monkeypatch.setattr(pretrained, "weights", lambda *model: {"model.safetensors": "another base model"})
+    teacher.fine_tune(splits, SST2, CONFIG, seed=0, folder=folder)
+    assert tuned == [1, 1, 1]

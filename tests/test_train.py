@@ -147,6 +147,10 @@ def test_held_out_examples_choose_an_epoch_of_their_own(problem, tmp_path):
         assert (train.predict(student, problem).argmax(axis=1) == problem.targets).mean() == pytest.approx(wanted)
 
 
+def without_times(history):
+    return [{key: value for key, value in entry.items() if key != "seconds"} for entry in history]
+
+
 def test_a_stopped_run_resumes_to_the_same_bits(problem, tmp_path):
     whole, stopped, resumed = new_student(), new_student(), new_student()
     history, _ = train.train_student(whole, problem, problem, CONFIG, seed=0, checkpoint=tmp_path / "a.pt")
@@ -168,7 +172,8 @@ def test_a_stopped_run_resumes_to_the_same_bits(problem, tmp_path):
             train.train_student(stopped, problem, problem, CONFIG, seed=0, checkpoint=tmp_path / "b.pt")
     finally:
         train._epoch = original
-    assert train.train_student(resumed, problem, problem, CONFIG, seed=0, checkpoint=tmp_path / "b.pt")[0] == history
+    again, _ = train.train_student(resumed, problem, problem, CONFIG, seed=0, checkpoint=tmp_path / "b.pt")
+    assert without_times(again) == without_times(history) and all(entry["seconds"] >= 0 for entry in again)
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
 
@@ -185,13 +190,25 @@ def test_a_checkpoint_of_another_config_is_refused(problem, tmp_path, change):
         train.train_student(new_student(), problem, problem, short, seed=1, checkpoint=path)
 
 
+def test_a_checkpoint_of_another_version_of_the_code_is_refused(problem, tmp_path, monkeypatch):
+    short = dataclasses.replace(CONFIG, epochs=1)
+    train.train_student(new_student(), problem, problem, short, seed=0, checkpoint=tmp_path / "c.pt")
+    train.train_student(new_student(), problem, problem, short, seed=0, checkpoint=tmp_path / "c.pt")
+    monkeypatch.setattr(train, "code_digest", lambda *modules: "other code")
+    with pytest.raises(train.CheckpointError, match="version of the code"):
+        train.train_student(new_student(), problem, problem, short, seed=0, checkpoint=tmp_path / "c.pt")
+
+
 def test_a_damaged_checkpoint_is_named(problem, tmp_path):
     path = tmp_path / "c.pt"
     train.train_student(new_student(), problem, problem, CONFIG, seed=0, checkpoint=path)
     raw = bytearray(path.read_bytes())
-    for damaged in (raw[: len(raw) // 2], b"", bytes(b ^ (i == len(raw) // 2) for i, b in enumerate(raw))):
+    flipped = [
+        raw[:i] + bytes([raw[i] ^ 1]) + raw[i + 1 :] for i in np.random.default_rng(0).integers(len(raw), size=20)
+    ]
+    for damaged in (raw[: len(raw) // 2], b"", *flipped):
         path.write_bytes(damaged)
-        with pytest.raises(train.CheckpointError, match=r"c\.pt is damaged"):
+        with pytest.raises(train.CheckpointError, match=r"c\.pt in .* is damaged"):
             train.train_student(new_student(), problem, problem, CONFIG, seed=0, checkpoint=path)
 
 

@@ -1,5 +1,7 @@
 """The transfer set on disk: order and logits come back, finished shards are not labelled twice, another identity starts anew."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -23,11 +25,11 @@ class Labeller:
 
 def test_what_is_written_is_read_in_order(tmp_path):
     labeller = Labeller()
-    total = transfer.write_labelled(
+    total, earlier = transfer.write_labelled(
         samples(), labeller, tmp_path / "t", identity="x", mask_token="<mask>", shard_rows=4
     )
     table = transfer.read(tmp_path / "t")
-    assert total == 10 and len(list((tmp_path / "t").glob("part-*.parquet"))) == 3
+    assert (total, earlier) == (10, 0) and len(list((tmp_path / "t").glob("part-*.parquet"))) == 3
     assert labeller.seen[3] == "a <mask> w3"
     assert table["sentence1"].to_pylist()[3] == f"a {MASK} w3" and table["sentence2"].to_pylist() == ["b"] * 10
     assert table["kind"].to_pylist() == [i % 2 for i in range(10)]
@@ -46,10 +48,21 @@ def test_only_missing_shards_are_labelled_again(tmp_path):
     assert transfer.digest(tmp_path / "t") == before
 
 
-def test_shards_of_another_identity_are_thrown_away(tmp_path):
+def test_shards_of_another_identity_are_labelled_anew_and_that_is_said(tmp_path, capsys):
     transfer.write_labelled(samples(10), Labeller(), tmp_path / "t", identity="x", shard_rows=4)
+    assert not capsys.readouterr().out
     transfer.write_labelled(samples(3), Labeller(), tmp_path / "t", identity="y", shard_rows=4)
     assert len(transfer.read(tmp_path / "t")) == 3
+    assert "labelled anew" in capsys.readouterr().out
+
+
+def test_the_time_of_shards_that_were_there_counts(tmp_path):
+    transfer.write_labelled(samples(10), Labeller(), tmp_path / "t", identity="x", shard_rows=4)
+    for number, seconds in enumerate((2.5, 4.0, 1.0)):
+        about = tmp_path / "t" / f"part-{number:05d}.json"
+        about.write_text(json.dumps(json.loads(about.read_text()) | {"seconds": seconds}))
+    (tmp_path / "t" / "part-00001.parquet").unlink()
+    assert transfer.write_labelled(samples(10), Labeller(), tmp_path / "t", identity="x", shard_rows=4) == (10, 3.5)
 
 
 def test_a_missing_set_says_what_to_run(tmp_path):

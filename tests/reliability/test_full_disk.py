@@ -57,7 +57,9 @@ def test_whole_shards_stay_and_the_rest_follows(disk, tmp_path):
 
     grow()
     transfer.write_labelled(everything, counted, home / "set", identity="x", shard_rows=2000)
-    assert len(seen) == 10 - len([name for name in whole if (home / "set" / name).with_suffix(".sha256").exists()])
+    assert len(seen) == 10 - len(
+        [name for name in whole if (home / "set" / name).with_suffix(transfer.SEALED).exists()]
+    )
     transfer.write_labelled(everything, label, tmp_path / "undisturbed", identity="x", shard_rows=2000)
     assert transfer.digest(home / "set") == transfer.digest(tmp_path / "undisturbed")
 
