@@ -4,6 +4,7 @@
 """
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,22 @@ from pathlib import Path
 from distil import paths, records, report
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+GUARDED = {  # file of tests -> what it does to the pipeline
+    "bad_bytes": "each kind of file that a run keeps, damaged in each of seven ways",
+    "bad_data": "broken and odd GLUE folders",
+    "full_disk": "a disk that is full",
+    "packages": "downloads that fail, archives with links, bombs or another digest",
+    "word2vec": "word vectors cut short or with foreign pickles",
+    "transfer": "shards that are missing, damaged or of another teacher",
+    "train": "a student's checkpoint: resumed to the bit, refused if it is another run's",
+    "teacher": "a teacher's checkpoints: whole, of the same run, with the best one",
+    "ranks": "two processes against one",
+    "steps": "notebooks that fail, two runs of one step, little disk space",
+    "makefile": "what runs again after which change; hostile settings",
+    "records": "records: whole or not at all, refused if a value has changed",
+    "augment": "the three rules: the same draws for any number of processes",
+    "words": "tokenization and tags: the same for any number of processes",
+}
 SHOWN = ("glue", "offline")  # profiles whose results README shows, where there are any
 NOTE = (
     "The paper's numbers are of the GLUE test server, with BERT_LARGE, on SST-2, QQP and MNLI in full: read gains, not levels, "
@@ -54,6 +71,70 @@ def readme(text: str, profiles: Sequence[str] = SHOWN) -> str:
     return head + "\n".join([BEGIN, *tables, NOTE, END]) + tail
 
 
+def _between(text: str, block: str) -> str:
+    """A page with its results block made anew."""
+    head, _, rest = text.partition(BEGIN)
+    return f"{head}{BEGIN}\n{block}\n{END}{rest.partition(END)[2]}"
+
+
+def reliability(text: str) -> str:
+    """docs/reliability.md with the tables of ``results/reliability.json``, if ``make torture`` has written it."""
+    path = paths.RESULTS / "reliability.json"
+    if not path.exists():
+        return text
+    found = json.loads(path.read_text(encoding="utf-8"))
+    lines = ["| tests | tried | failed | could not run here |", "|---|---|---|---|"]
+    for name, count in found["tests"].items():
+        lines.append(f"| {GUARDED.get(name, name)} | {count['tried']} | {count['failed']} | {count['skipped']} |")
+    for kills in (value for key, value in found.items() if key.startswith("kills-")):
+        ways = ", ".join(f"{count} of {way}" for way, count in kills["ways"].items())
+        struck = ", ".join(f"{name} {count}" for name, count in kills["struck"].items())
+        both, wrong = kills["two_at_once"], len(kills["differences"])
+        lines += [
+            "",
+            f"**Kills, profile `{kills['profile']}`, tasks {kills['tasks']}**: {kills['kills']} SIGKILLs at random moments",
+            f"({ways}).",
+            f"They struck {struck}. Then the run was let finish: of its {kills['records']} records {wrong} were missing or",
+            f"different from those of a run that was left alone ({kills['seconds_undisturbed']} s). Two runs at once in one",
+            f"folder: {both['told_that_another_runs_the_step']} steps were refused because the other run had them, and a third",
+            f"run ended with exit status {both['third_run']}.",
+        ]
+    return _between(
+        text, "\n".join([*lines, "", f"Commit {found['git']['commit'][:12]}, Python {found['versions']['python']}."])
+    )
+
+
+def speed(text: str) -> str:
+    """docs/speed.md with the tables of ``results/bench.json``, if ``make bench`` has written it."""
+    path = paths.RESULTS / "bench.json"
+    if not path.exists():
+        return text
+    found = json.loads(path.read_text(encoding="utf-8"))
+    labelling, training, augmentation = (found[name] for name in ("labelling", "student training", "augmentation"))
+    inference = found["student inference"]
+    rows = [
+        ("labelling, sentences/s", labelling["plain"], labelling["ours"], labelling["ratio"],
+         f"{labelling['share_of_bound']:.0%} of the {labelling['bound']:,.0f}/s that the matrix product allows"),
+        ("student training, examples/s", training["plain"], training["ours"], training["ratio"], ""),
+        ("student inference, sentences/s", inference["plain"], inference["float32"], inference["ratio"],
+         f"bfloat16 {inference['bfloat16']:,.0f}/s, int8 {inference['int8']:,.0f}/s"),
+        ("augmentation, source sentences/s", augmentation["sentences"] / augmentation["seconds"] / augmentation["ratio"],
+         augmentation["sentences"] / augmentation["seconds"], augmentation["ratio"],
+         f"{augmentation['sentences']:,} sentences tagged and drawn from 20 times in {augmentation['seconds']:.1f} s"),
+    ]  # fmt: skip
+    lines = ["| stage | plain | ours | times as fast | |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {name} | {plain:,.0f} | {ours:,.0f} | {ratio:.1f} | {note} |" for name, plain, ours, ratio, note in rows
+    ]
+    lines += ["", "| source pairs | samples | seconds | peak memory (MB) | of a worker (MB) |", "|---|---|---|---|---|"]
+    for row in found["scale"]:
+        memory = f"{row['peak_mb']:,.0f} | {row['peak_mb_worker']:,.0f}"
+        lines.append(f"| {row['pairs']:,} | {row['samples']:,} | {row['seconds']:,.0f} | {memory} |")
+    growth, where = found["growth"], f"{found['dataset']}, {found['device']}, commit {found['git']['commit'][:12]}"
+    lines += ["", f"Exponent of growth (1: twice the pairs cost twice as much): {growth['seconds']} of time,"]
+    return _between(text, "\n".join([*lines, f"{growth['peak_mb']} of memory. Measured on {where}."]))
+
+
 def anchors(text: str, folder: Path) -> str:
     """A page in ``folder`` whose links ``[name](file.py#L1)`` point to the line that defines ``name``.
 
@@ -77,8 +158,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m distil.readme", description=__doc__.partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing, fail if a page is not up to date")
     options = parser.parse_args(arguments)
-    pages = {paths.ROOT / "README.md": readme}
-    pages[paths.ROOT / "docs" / "method.md"] = lambda text: anchors(text, paths.ROOT / "docs")
+    docs = paths.ROOT / "docs"
+    pages = {paths.ROOT / "README.md": readme, docs / "reliability.md": reliability, docs / "speed.md": speed}
+    pages[docs / "method.md"] = lambda text: anchors(text, docs)
     try:
         wanted = {page: update(page.read_text(encoding="utf-8")) for page, update in pages.items()}
     except records.RecordError as error:

@@ -20,7 +20,7 @@ def put(profile, task, role, accuracy, seed=0, arm="", **changes):
         "metrics": {"dev": {"accuracy": round(accuracy * N) / N}},
         "rows": {"train": 1234},
     }
-    record |= {"config": {"model": "packages"}, "history": [0.5, accuracy]} | changes
+    record |= {"config": {"model": "packages"}, "history": [0.5, accuracy], "steps": 20} | changes
     records.write(paths.run_record(profile, task, role, seed, arm), record, {"dev": (logits, labels)})
 
 
@@ -205,15 +205,18 @@ def test_a_link_to_code_finds_its_line_or_says_that_there_is_none(tmp_path):
 
 def test_the_gains_figure_plots_the_table(results):
     axes = figures.gains("p").axes[0]
-    plotted = sorted(float(y) for line in axes.lines for y in set(line.get_ydata()))
-    assert plotted == pytest.approx(sorted([78, 85, 90, 86.7, 90.7, 94.9]))
+    plotted = sorted({round(float(y), 6) for line in axes.lines for y in line.get_ydata()})
+    _, low, high = next(row["gain"] for row in report.table("p") if row["judged"])
+    assert plotted == pytest.approx(sorted([78, 85, 90, 86.7, 90.7, 94.9, 78 + 100 * low, 78 + 100 * high]))
 
 
 def test_the_ablation_figure_plots_the_differences(results):
     axes = figures.ablation_arms("p", {"sst2": report.ablation("p", "sst2")}).axes[0]
     points = [line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 1]
     assert points == pytest.approx([-5, -7])
-    assert len(figures.curves("p").axes) == 1
+    (axes,) = figures.curves("p").axes
+    rings = [line.get_xydata()[0].tolist() for line in axes.lines if len(line.get_xdata()) == 1]
+    assert rings == [[20, 78], [20, 85]]  # two epochs of ten steps, of which the second is the better
 
 
 def test_the_papers_numbers_are_the_published_ones():

@@ -1,6 +1,7 @@
-"""``make torture``: kill a run at random moments, let it finish, and compare every bit with a run that nobody disturbed.
+"""``make torture``: what can go wrong with a run, done to it on purpose; then every bit compared with a run left alone.
 
-Writes ``results/reliability.json``: how many kills, in which steps they fell, what was lost, whether the records agree.
+Kills at random moments (everything, one step or one kernel), two runs in one folder, and the suite of this folder. Writes
+``results/reliability.json``, from which docs/reliability.md is made: what, how many tried, how many survived, what was lost.
 """
 
 import argparse
@@ -17,9 +18,27 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
+
+from distil.records import provenance  # noqa: E402
+
+# Tests elsewhere that hold what this page promises: downloads and archives, resuming, determinism, settings that are code.
+GUARDS = (
+    "packages",
+    "word2vec",
+    "transfer",
+    "train",
+    "teacher",
+    "ranks",
+    "steps",
+    "makefile",
+    "records",
+    "augment",
+    "words",
+)
 KEPT_APART = ("results", "artifacts", ".venv", ".git")
 
 
@@ -60,6 +79,32 @@ def processes_of(home: Path) -> list[int]:
     return found
 
 
+WAYS = {"everything": "", "one step": "distil.steps", "one kernel": "ipykernel_launcher"}
+
+
+def strike(home: Path, process: subprocess.Popen, way: str, rng: random.Random) -> None:
+    """SIGKILL to everything, or to one process of a kind, which Make must then survive; what is left has a minute to end."""
+    of_kind = [pid for pid in processes_of(home) if WAYS[way] and WAYS[way] in command_of(pid)]
+    if of_kind:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(rng.choice(of_kind), signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=60)
+        deadline = time.monotonic() + 10
+        while processes_of(home) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        if process.poll() is not None and processes_of(home):
+            raise SystemExit(f"10 seconds after {way} was killed something still runs in {home}")
+    kill_all(home, process)
+
+
+def command_of(pid: int) -> str:
+    """The command line of a process; empty if it has ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return ""
+
+
 def kill_all(home: Path, process: subprocess.Popen) -> None:
     """SIGKILL to all of them, Make first, so that it cannot go on with another step."""
     with contextlib.suppress(ProcessLookupError):
@@ -82,28 +127,59 @@ def running(home: Path) -> list[str]:
     return [notebook for name, notebook in begun if name not in ended] or ["between steps"]
 
 
-def disturb(home: Path, options: argparse.Namespace, rng: random.Random) -> Counter:
-    """Start and kill until there were enough kills; returns how many steps of each notebook they struck."""
-    kills, struck = 0, Counter()
+def disturb(home: Path, options: argparse.Namespace, rng: random.Random) -> tuple[Counter, Counter]:
+    """Start and kill until there were enough kills; returns how many were of each way, and struck steps of each notebook."""
+    kills, struck, ways = 0, Counter(), Counter()
     while kills < options.kills:
         process = start(home, options)
         try:
             process.wait(timeout=rng.uniform(1, options.longest))
         except subprocess.TimeoutExpired:
-            kill_all(home, process)
-            kills += 1
             struck.update(running(home))
+            way = rng.choice(list(WAYS))
+            strike(home, process, way, rng)
+            kills += 1
+            ways[way] += 1
+            print(f"{kills} of {options.kills}: {way}", flush=True)
             continue
         if process.returncode:
             raise SystemExit(f"the run failed after {kills} kills, see {home}/log.txt")
         forget_one(home, rng)
-    return struck
+    return ways, struck
 
 
 def forget_one(home: Path, rng: random.Random) -> None:
     """It finished before it was killed often enough: take a record away, so that there is work again."""
     records = sorted((home / "results" / "runs").rglob("*.json"))
     rng.choice(records).unlink()
+
+
+def two_at_once(home: Path, options: argparse.Namespace) -> dict[str, object]:
+    """Two runs in one folder: each step runs once, the run that is too late for one says so, and a third finds all done."""
+    runs = [start(home, options) for _ in range(2)]
+    codes = [run.wait() for run in runs]
+    said = (home / "log.txt").read_text(encoding="utf-8", errors="replace").count("is being run by process")
+    last = start(home, options).wait()
+    return {"exit_codes": codes, "told_that_another_runs_the_step": said, "third_run": last}
+
+
+def suite() -> dict[str, dict[str, int]]:
+    """Tests of this folder and of what else guards reliability, by file: how many ran, how many failed."""
+    results = ROOT / "artifacts" / "torture.xml"
+    results.parent.mkdir(exist_ok=True)
+    tests = [ROOT / "tests" / "reliability", *(ROOT / "tests" / f"test_{name}.py" for name in GUARDS)]
+    command = [sys.executable, "-m", "pytest", "-q", "-o", "junit_family=xunit1", f"--junit-xml={results}", *tests]
+    subprocess.run(list(map(str, command)), cwd=ROOT, check=False)
+    counts: dict[str, Counter] = {}
+    for case in ElementTree.parse(results).iter("testcase"):
+        count = counts.setdefault(
+            Path(case.get("file")).stem.removeprefix("test_"), Counter(tried=0, failed=0, skipped=0)
+        )
+        kinds = {child.tag for child in case}
+        count["tried"] += 1
+        count["failed"] += bool(kinds & {"failure", "error"})
+        count["skipped"] += "skipped" in kinds
+    return {name: dict(count) for name, count in sorted(counts.items())}
 
 
 def differences(made: Path, reference: Path) -> list[str]:
@@ -133,6 +209,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=25)
     parser.add_argument("--longest", type=float, default=25.0, help="seconds until a kill, at most")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-suite", dest="suite", action="store_false", help="kills alone")
     options = parser.parse_args(arguments)
     work = Path(tempfile.mkdtemp(prefix="torture-"))
     calm, rough = copy_of_the_project(work / "calm"), copy_of_the_project(work / "rough")
@@ -140,24 +217,33 @@ def main(arguments: list[str] | None = None) -> int:
     if start(calm, options).wait():
         raise SystemExit(f"the undisturbed run failed, see {calm}/log.txt")
     alone = time.monotonic() - began
-    struck = disturb(rough, options, random.Random(options.seed))
+    ways, struck = disturb(rough, options, random.Random(options.seed))
     finished = start(rough, options).wait() == 0
     wrong = differences(rough, calm) if finished else ["the last run failed"]
     report = {
         "profile": options.profile,
         "tasks": options.tasks,
         "kills": options.kills,
+        "ways": dict(sorted(ways.items())),
         "struck": dict(sorted(struck.items())),
+        "records": len(list((calm / "results" / "runs").rglob("*.json"))),
     }
     report |= {
         "seconds_undisturbed": round(alone),
         "seconds_in_all": round(time.monotonic() - began),
         "differences": wrong,
     }
+    both = copy_of_the_project(work / "both")
+    report["two_at_once"] = two_at_once(both, options)
+    wrong += [f"two at once: {line}" for line in differences(both, calm)]
     print(json.dumps(report, indent=1))
     path = ROOT / "results" / "reliability.json"
     earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    path.write_text(json.dumps(earlier | {f"kills-{options.profile}": report}, indent=1) + "\n", encoding="utf-8")
+    found = earlier | {f"kills-{options.profile}": report}
+    if options.suite:
+        found["tests"] = suite()
+        wrong += [name for name, count in found["tests"].items() if count["failed"]]
+    path.write_text(json.dumps(found | provenance(), indent=1) + "\n", encoding="utf-8")
     if not wrong:
         shutil.rmtree(work)
     return int(bool(wrong))
