@@ -13,7 +13,11 @@ SHELL := /bin/sh
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 JOBS ?= $(if $(wildcard /dev/nvidia0)$(filter 1,$(CORES)),1,2)
 # What a user gives goes into a shell's single quotes, and must match as a whole: a line feed is no way around it.
-matches = $(shell printf '%s' '$(subst ','"'"',$(1))' | tr '\n' '|' | grep -Eqx '$(2)' && echo ok)
+define LINE_FEED
+
+
+endef
+matches = $(if $(findstring $(LINE_FEED),$(1)),,$(shell printf '%s' '$(subst ','"'"',$(1))' | grep -Eqx '$(2)' && echo ok))
 ifneq ($(call matches,$(JOBS),[1-9][0-9]*),ok)
 $(error JOBS is '$(JOBS)': give the number of steps that may run side by side, as in JOBS=2)
 endif

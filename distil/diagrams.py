@@ -135,8 +135,9 @@ def sibling(
     )
     start = next(i for i in range(len(whole)) if whole[i : i + len(kept)] == kept)
     shown = []
-    for i, (old, new) in enumerate(zip(tokens, whole, strict=True)):
+    for old, new in zip(tokens, whole, strict=True):
         word = f"`{MASK}`" if new == MASK else re.sub(r"([\\`*_~<>|#$\[\]])", r"\\\1", new)
-        word = word if new in (old, MASK) else f"**{word}**"
-        shown.append(word if start <= i < start + len(kept) else f"~~{word}~~")
-    return " ".join(shown)
+        shown.append(word if new in (old, MASK) else f"**{word}**")
+    end = start + len(kept)
+    before, after = (f"~~{' '.join(words)}~~" if words else "" for words in (shown[:start], shown[end:]))
+    return " ".join(filter(None, [before, *shown[start:end], after]))

@@ -208,7 +208,13 @@ def _publish(step: Step, source: Path, executed: NotebookNode) -> Path:
 
 
 def _home(step: Step) -> Path:
-    """``results/``, but ``artifacts/`` for notebooks that show rows of data that we may not pass on: GLUE's, or a user's."""
+    """``results/`` for the chapters as they are to be read, of the main runs of seed 0; ``artifacts/`` for all others.
+
+    Those are an arm's and another seed's copies, of which the record says all that counts, and notebooks that show rows of data
+    that we may not pass on: GLUE's, or a user's.
+    """
+    if step.arm or step.seed:
+        return paths.ARTIFACTS / step.profile
     shows_rows = step.notebook not in SHOWN and step.notebook != "05_speed"
     if shows_rows and config.load(step.profile, "data", step.task or "sst2").source not in ("toy", "packages"):
         return paths.ARTIFACTS / step.profile

@@ -39,6 +39,8 @@ CHAPTERS = {  # notebook -> the run that is shown in its place
 MARKDOWN = {
     "README.md": "index.html",
     "docs/method.md": "method.html",
+    "docs/reliability.md": "reliability.html",
+    "docs/speed.md": "speed.html",
     "notebooks/README.md": "chapters/index.html",
     "CONTRIBUTING.md": "contributing.html",
 }

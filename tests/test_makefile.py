@@ -262,10 +262,26 @@ def test_smoke_runs_every_task_of_its_own_profile(clone):
         ("JOBS=0", "JOBS is '0': give the number"),
         ("JOBS=$(touch x)", "JOBS is"),
         ("SEEDS=0 one", "SEEDS is '0 one': give whole numbers"),
+        ("SEEDS=0\ntouch hurt", "SEEDS is '0\ntouch hurt'"),
+        ("JOBS=2\n3", "JOBS is"),
+        ("TEACHER_SEED=0;touch hurt", "TEACHER_SEED is '0;touch hurt': give one whole number"),
+        ("TEACHER_SEED=", "TEACHER_SEED is ''"),
     ],
 )
 def test_unknown_settings_say_what_is_known(clone, setting, message):
     assert message in make(clone, "reproduce", setting, status=2)
+    assert not (clone / "hurt").exists() and not (clone / "x").exists()
+
+
+def test_clean_takes_what_it_made_and_nothing_of_the_users(clone, tmp_path):
+    """A folder with a space in its name, of which a part is its own neighbour's, and a file that somebody put there."""
+    home, neighbour = tmp_path / "my runs", tmp_path / "my"
+    for folder in (home / "offline", home / "models", neighbour, home / "thesis"):
+        folder.mkdir(parents=True)
+        (folder / "file").write_text("x")
+    make(clone, "clean", DISTIL_ARTIFACTS=str(home))
+    assert sorted(path.name for path in home.iterdir()) == ["thesis"]
+    assert (neighbour / "file").exists() and (home / "thesis" / "file").exists()
 
 
 def test_help_is_the_default(clone):

@@ -129,3 +129,15 @@ def test_executed_notebooks_ran_to_their_end(path):
     cells = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
     assert all(cell["execution_count"] for cell in cells)
     assert not any(output["output_type"] == "error" for cell in cells for output in cell["outputs"])
+
+
+@pytest.mark.parametrize("path", EXECUTED, ids=name)
+def test_executed_notebooks_are_the_chapters_as_they_stand(path):
+    """Cell by cell, but for the values that were passed in: what a reader sees run is what the repository holds."""
+    (chapter,) = (ROOT.parent / "notebooks").glob(f"{path.name[:2]}_*.ipynb")
+    executed, source = (
+        {cell["id"]: "".join(cell["source"]) for cell in json.loads(one.read_text(encoding="utf-8"))["cells"]}
+        for one in (path, chapter)
+    )
+    injected = {key for key in executed if key not in source}
+    assert len(injected) <= 1 and {key: text for key, text in executed.items() if key in source} == source

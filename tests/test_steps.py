@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -91,6 +92,13 @@ def test_a_copy_that_shows_rows_of_glue_is_not_for_git():
     assert steps._home(step("02_teacher", "glue", task="sst2")) == paths.ARTIFACTS / "glue"
     assert steps._home(step("02_teacher", "offline", task="sst2")) == paths.RESULTS
     assert steps._home(step("06_results", "glue")) == paths.RESULTS
+
+
+def test_only_the_chapters_as_they_are_to_be_read_are_for_git():
+    main = step("04_student", "offline", task="sst2", role="student-distilled", seed=0)
+    assert steps._home(main) == paths.RESULTS
+    for other in (replace(main, seed=1), replace(main, arm="no-mask")):
+        assert steps._home(other) == paths.ARTIFACTS / "offline"
 
 
 @pytest.mark.parametrize(
