@@ -106,6 +106,11 @@ def prepared_data(home):
     )
 
 
+def data_record(home):
+    _, read, _ = prepared_data(home)
+    return paths.data_record("p", "sst2"), read, RecordError
+
+
 def tags(home):
     path, sentences = home / "tags.parquet", [text.split() for text in TEXTS]
     words.cached_tags(sentences, "toy", path)
@@ -260,14 +265,14 @@ def predictions(home):
 KINDS = {
     kind.__name__.replace("_", " "): kind
     for kind in (
-        package_file, pretrained_model, pretrained_tokenizer, prepared_data, tags, teacher_weights, teacher_tokenizer,
+        package_file, pretrained_model, pretrained_tokenizer, prepared_data, data_record, tags, teacher_weights, teacher_tokenizer,
         tuned_teacher, outcome_of_tuning, teacher_checkpoint, shard, seal_of_a_shard, transfer_set_of_a_student,
         student_checkpoint, record, predictions,
     )
 }  # fmt: skip
 KINDS |= {f"a student's {name}": _student_file(name) for name in ("model.safetensors", "vocabulary.txt", "config.json")}
 KINDS |= {f"a release's {name}": _release_file(name) for name in ("model.safetensors", "vocabulary.txt", "labels.json")}
-STARTS_ANEW = {"student checkpoint"}  # of which a missing one is no damage
+STARTS_ANEW = {"student checkpoint", "data record"}  # of which a missing one is no damage
 
 
 @pytest.mark.parametrize("way", WAYS)
