@@ -16,7 +16,8 @@ TAGS = {"parameters", "raises-exception", "nbval-ignore-output", "nbval-check-ou
 RUN_TYPES = dict.fromkeys(("profile", "task", "role", "arm", "teacher_arm", "transfer_arm"), str)
 RUN_TYPES |= {"seed": int, "teacher_seed": int}
 MAX_CELL_LINES = 25
-PROSE = 0.75  # words of prose for each word of code, at least
+PROSE = 1.0  # words of prose for each word of code, at least
+CELLS = range(25, 41)
 
 
 @pytest.fixture(params=NOTEBOOKS)
@@ -59,6 +60,21 @@ def test_tags_are_known(notebook):
     for cell in notebook.cells:
         assert set(cell.metadata.get("tags", [])) <= TAGS, f"nbval ignores a misspelt tag: {cell.metadata.tags}"
         assert not re.search(r"^\s*#\s*NBVAL", cell.source, flags=re.M), "use tags, not comments"
+
+
+def test_a_chapter_has_its_parts(notebook):
+    """A question, how to run it, formulas, code, figures, what was learned and what to try; in cells of readable number."""
+    text = {
+        kind: "\n".join(cell.source for cell in notebook.cells if cell.cell_type == kind)
+        for kind in ("markdown", "code")
+    }
+    assert len(notebook.cells) in CELLS, len(notebook.cells)
+    assert re.search(r"^\*\*[^*]+\?\*\*", notebook.cells[0].source, flags=re.M), (
+        "the first cell asks the chapter's question"
+    )
+    for part in ("**How to run it.**", "What we learned, and what to try", "$$", "The code: `distil/"):
+        assert part in text["markdown"], part
+    assert "plt.show()" in text["code"] or "savefig" in text["code"]
 
 
 def test_cells_are_short_and_prose_leads(notebook):

@@ -265,7 +265,8 @@ def predictions(home):
 KINDS = {
     kind.__name__.replace("_", " "): kind
     for kind in (
-        package_file, pretrained_model, pretrained_tokenizer, prepared_data, data_record, tags, teacher_weights, teacher_tokenizer,
+        package_file, pretrained_model, pretrained_tokenizer, prepared_data, data_record, tags, teacher_weights,
+        teacher_tokenizer,
         tuned_teacher, outcome_of_tuning, teacher_checkpoint, shard, seal_of_a_shard, transfer_set_of_a_student,
         student_checkpoint, record, predictions,
     )
