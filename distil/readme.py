@@ -17,6 +17,7 @@ GUARDED = {  # file of tests -> what it does to the pipeline
     "bad_bytes": "each kind of file that a run keeps, damaged in each of seven ways",
     "bad_data": "broken and odd GLUE folders",
     "full_disk": "a disk that is full",
+    "kills": "processes that a kill must not leave behind",
     "packages": "downloads that fail, archives with links, bombs or another digest",
     "word2vec": "word vectors cut short or with foreign pickles",
     "transfer": "shards that are missing, damaged or of another teacher",

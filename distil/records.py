@@ -157,7 +157,7 @@ def _arrays(predictions: Predictions) -> bytes:
     arrays: dict[str, np.ndarray] = {}
     for split, (logits, labels) in predictions.items():
         arrays[f"{split}_logits"] = np.asarray(logits, np.float32)
-        arrays[f"{split}_labels"] = np.asarray(labels, np.int8)
+        arrays[f"{split}_labels"] = np.asarray(labels, np.int8 if np.max(labels, initial=0) < 128 else np.int32)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
