@@ -1,4 +1,4 @@
-"""What a kill leaves behind: no process that waits for ever. (What it leaves on disk: the tests of checkpoints and torture.py.)"""
+"""What a kill leaves behind: no process that waits for ever. (What it leaves on disk: tests of checkpoints, and torture.py.)"""
 
 import os
 import signal
