@@ -13,21 +13,21 @@ from matplotlib.patches import FancyBboxPatch
 from distil import augment
 from distil.words import MASK
 
-INK, FROZEN, TUNED, LAYER = "0.15", "0.85", "1.0", "0.93"
+INK, FAINT, FROZEN, TUNED, LAYER = "0.15", "0.5", "0.85", "1.0", "0.93"
 Point = tuple[float, float]
 
 
-def _box(axes: Axes, at: Point, text: str, size: Point = (1.5, 0.55), shade: str = LAYER) -> None:
+def _box(axes: Axes, at: Point, text: str, size: Point = (1.5, 0.55), shade: str = LAYER, ink: str = INK) -> None:
     """A rounded box around ``at``."""
     (x, y), (width, height) = at, size
     corner = (x - width / 2, y - height / 2)
     style = "round,pad=0,rounding_size=0.08"
-    axes.add_patch(FancyBboxPatch(corner, width, height, boxstyle=style, facecolor=shade, edgecolor=INK, linewidth=1))
-    axes.text(x, y, text, ha="center", va="center", fontsize=9, color=INK)
+    axes.add_patch(FancyBboxPatch(corner, width, height, boxstyle=style, facecolor=shade, edgecolor=ink, linewidth=1))
+    axes.text(x, y, text, ha="center", va="center", fontsize=9, color=ink)
 
 
-def _arrow(axes: Axes, start: Point, end: Point, style: str = "-|>") -> None:
-    arrow = {"arrowstyle": style, "color": INK, "linewidth": 1, "shrinkA": 0, "shrinkB": 0}
+def _arrow(axes: Axes, start: Point, end: Point, style: str = "-|>", ink: str = INK) -> None:
+    arrow = {"arrowstyle": style, "color": ink, "linewidth": 1, "shrinkA": 0, "shrinkB": 0}
     axes.annotate("", end, start, arrowprops=arrow)
 
 
@@ -88,33 +88,54 @@ def student(pair: bool) -> Figure:
 
 
 def teacher(pair: bool, pair_input: str = "joint") -> Figure:
-    """BERT with one new layer on its feature; a pair is one input with ``[SEP]`` between, or read one after the other."""
-    words = ["[CLS]", "a", "fine", "film", "[SEP]"]
-    second = ["[CLS]", "it", "is", "fun", "[SEP]"] if pair_input == "separate" else ["it", "is", "fun", "[SEP]"]
-    inputs = [words] if not pair else [words, second] if pair_input == "separate" else [words + second]
-    widths = [0.95 * len(one) for one in inputs]
-    total = sum(widths) + 0.6 * (len(inputs) - 1)
-    figure, axes = plt.subplots(figsize=(1.1 * total + 0.8, 4.2), layout="constrained")
-    left, features = 0.0, []
-    for number, (one, width) in enumerate(zip(inputs, widths, strict=True), start=1):
-        for i, word in enumerate(one):
-            x, style = left + 0.45 + 0.95 * i, "normal" if word[0] == "[" else "italic"
-            axes.text(x, 0, word, ha="center", va="center", fontsize=10, style=style, color=INK)
-            _arrow(axes, (x, 0.2), (x, 0.6))
-        label = "BERT, pretrained; all its weights are tuned" if number == 1 else "the same BERT"
-        _box(axes, (left + width / 2, 1.1), label, (width, 0.9))
-        features.append(left + 0.45)
-        axes.text(left + 0.7, 1.8, "$h$" if len(inputs) == 1 else f"$h_{number}$", fontsize=11, va="center", color=INK)
-        left += width + 0.6
-    for x in features:
-        _arrow(axes, (x, 1.57), (x if x < 2 else 2.4, 2.0))
-    for y, label in ((2.25, "new layer: $W h$"), (3.1, r"logits $z^{\mathrm{(B)}}$"), (3.95, r"softmax, to fine-tune")):
-        _box(axes, (1.2, y), label, (2.4, 0.5))
-    for y in (2.52, 3.37):
-        _arrow(axes, (1.2, y), (1.2, y + 0.32))
-    axes.text(2.6, 3.1, "what the student will learn", va="center", fontsize=9, color=INK)
-    _blank(axes, "The teacher", total + 0.2, 4.4)
+    """BERT, its feature, one new layer and its logits; the softmax, drawn lighter, is there for fine-tuning only.
+
+    A pair is one input with ``[SEP]`` between (``joint``), or two that the same BERT reads apart (``separate``).
+    """
+    first, second = ["[CLS]", "a", "fine", "film", "[SEP]"], ["it", "is", "fun", "[SEP]"]
+    apart = pair and pair_input == "separate"
+    inputs = [first, ["[CLS]", *second]] if apart else [first + second * pair]
+    width = max(6.6, 0.95 * sum(map(len, inputs)) + 0.6 * apart)
+    figure, axes = plt.subplots(figsize=(0.85 * width + 0.3, 5.2), layout="constrained")
+    middle = width / 2 if apart else 1.35
+    left = 0.0
+    for number, words in enumerate(inputs):
+        top = _bert(axes, left, words, "the same BERT" if number else "BERT, pretrained; all its weights are tuned")
+        _arrow(axes, top, (middle + 1.3 * (number - 0.5) if apart else top[0], 2.08))
+        left += 0.95 * len(words) + 0.6
+    _top_of_teacher(axes, middle, ["feature $h_1$", "feature $h_2$"] if apart else ["feature $h$"])
+    _blank(axes, "The teacher for pairs: one BERT reads both" if apart else "The teacher", width + 0.1, 5.4)
     return figure
+
+
+def _bert(axes: Axes, left: float, words: list[str], label: str) -> Point:
+    """An input and BERT above it; returns where its feature comes out: over ``[CLS]``."""
+    for i, word in enumerate(words):
+        x, style = left + 0.45 + 0.95 * i, "normal" if word[0] == "[" else "italic"
+        axes.text(x, 0, word, ha="center", va="center", fontsize=10, style=style, color=INK)
+        _arrow(axes, (x, 0.2), (x, 0.65))
+    width = 0.95 * len(words) - 0.05
+    _box(axes, (left + width / 2, 1.1), label, (width, 0.9))
+    return left + 0.45, 1.55
+
+
+def _top_of_teacher(axes: Axes, x: float, features: list[str]) -> None:
+    """The features side by side, and above them the new layer, the logits and the softmax, each with what to know of it."""
+    width = 2.6 / len(features)
+    for place, feature in enumerate(features):
+        _box(axes, (x - 1.3 + width * (place + 0.5), 2.35), feature, (width, 0.52))
+    h = "h" if len(features) == 1 else r"[h_1;\ h_2]"
+    axes.text(x + 1.5, 2.35, "BERT's output at [CLS]", va="center", fontsize=9, color=INK)
+    boxes = [
+        ("new layer $W$", "starts at random", INK),
+        (rf"logits $z^{{\mathrm{{(B)}}}} = W {h}$", "what the student will learn", INK),
+        (r"softmax $y^{\mathrm{(B)}}$", "for fine-tuning only", FAINT),
+    ]
+    for level, (label, note, ink) in enumerate(boxes):
+        y = 3.2 + 0.85 * level
+        _arrow(axes, (x, y - 0.59), (x, y - 0.26), ink=ink)
+        _box(axes, (x, y), label, (2.6, 0.52), TUNED if ink == FAINT else LAYER, ink)
+        axes.text(x + 1.5, y, note, va="center", fontsize=9, color=ink)
 
 
 def sibling(

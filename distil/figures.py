@@ -1,189 +1,279 @@
-"""The figures of the report, drawn from records alone; grey shades and marker shapes carry the meaning, not colours."""
+"""The figures of the report, drawn from records alone; marker shapes, line styles and grey shades carry the meaning."""
 
+import textwrap
 from typing import Any
 
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from distil import config
+from distil import config, report
 from distil.metrics import reliability
-from distil.report import PAPER_ROWS, by_size, dataset, load_students, mean_score, points, split_name, table, teachers
 from distil.tasks import TASKS
 
-# role -> its name on every figure, marker with line, shade
-LOOKS = {
-    "student-baseline": ("plain BiLSTM", "o--", "0.6"),
-    "student-distilled": ("distilled BiLSTM", "o-", "0.15"),
-    "teacher": ("its teacher", "s:", "0.45"),
+STUDENTS = ("student-baseline", "student-distilled")
+LOOKS: dict[str, dict[str, Any]] = {  # role -> how it looks on every figure
+    "student-baseline": {"label": "plain BiLSTM", "color": "0.45", "linestyle": "--", "marker": "o", "mfc": "white"},
+    "student-distilled": {"label": "distilled BiLSTM", "color": "0.1", "linestyle": "-", "marker": "o"},
+    "teacher": {"label": "its teacher", "color": "0.55", "linestyle": ":", "marker": "s"},
 }
+RING = {"marker": "o", "linestyle": "", "color": "0.1", "markerfacecolor": "none", "markersize": 9}
+# What the arms of the ablation change, in the order in which chapter 07 explains them.
+SECTIONS = ("3.3 transfer set", "3.2 objective", "3.1 networks", "beyond the paper")
 
 
 def gains(profile: str) -> Figure:
-    """Plain BiLSTM -> distilled BiLSTM, and the teacher above it, the paper's tasks beside ours."""
-    rows = [row for row in table(profile) if row["metric"] == "accuracy" and row["judged"]]
-    figure, axes = plt.subplots(figsize=(9, 4.2), layout="constrained")
-    ticks = []
+    """Plain BiLSTM -> distilled BiLSTM, and the teacher above them as a bar; the paper's tasks beside ours."""
+    rows = [row for row in report.table(profile) if row["metric"] == "accuracy" and row["judged"]]
+    figure, axes = plt.subplots(figsize=(max(7, 2.9 * len(rows)), 4.4), layout="constrained")
+    ticks = {}
     for i, row in enumerate(rows):
-        ours = {role: row[role][0] for role in PAPER_ROWS}
-        title = f"{TASKS[row['task']].title}\npaper, test server"
+        ours = {role: row[role][0] for role in LOOKS}
+        scored = textwrap.fill(report.split_name(row["split"]), 18)
         columns = [
-            (3 * i, row["paper"], title),
-            (3 * i + 1.3, ours, f"{row['dataset']}\nours, {split_name(row['split'])}"),
+            (3 * i, row["paper"], None, f"{TASKS[row['task']].title}\npaper\ntest server"),
+            (3 * i + 1.3, ours, row["gain"][1:], f"{row['dataset']}\nours, {_seeds(len(row['seeds']))}\n{scored}"),
         ]
-        for x, scores, label in columns if row["paper"] else columns[1:]:
-            ticks.append((x, label.replace(", epoch", ",\nepoch")))
-            interval = row["gain"][1:] if scores is ours else None
-            _dumbbell(axes, x, {role: 100 * score for role, score in scores.items()}, interval, first=not ticks[:-1])
-    axes.set_xticks([x for x, _ in ticks], [label for _, label in ticks])
-    axes.set(title="The same BiLSTM, taught by labels and taught by BERT", ylabel="accuracy (%)")
+        for x, scores, interval, label in columns if row["paper"] else columns[1:]:
+            ticks[x] = label
+            _pair(axes, x, {role: 100 * score for role, score in scores.items()}, interval)
+    axes.set_xticks(list(ticks), list(ticks.values()))
+    axes.set(title="How much better is the same BiLSTM when a BERT teaches it?", ylabel="accuracy (%)")
     axes.margins(x=0.07, y=0.08)
+    _plain(axes)
     _legend(figure, axes)
-    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def _dumbbell(
-    axes: plt.Axes, x: float, scores: dict[str, float], interval: tuple[float, float] | None, first: bool
-) -> None:
-    """Both students and the teacher; ``interval``: of the gain, drawn beside the distilled student as plain + gain."""
-    plain, distilled, teacher = (scores[role] for role in ("student-baseline", "student-distilled", "teacher"))
-    names = [LOOKS[role][0] for role in ("student-baseline", "student-distilled", "teacher")] if first else ["_"] * 3
-    axes.plot([x, x], [plain, distilled], color="0.2", linewidth=1.5, zorder=1)
-    axes.plot(x, plain, "o", color="white", markeredgecolor="0.2", markersize=9, label=names[0])
-    axes.plot(x, distilled, "o", color="0.2", markersize=9, label=names[1])
-    axes.plot([x - 0.3, x + 0.3], [teacher, teacher], color="0.55", linewidth=3, label=names[2])
+def _pair(axes: plt.Axes, x: float, scores: dict[str, float], interval: tuple[float, float] | None) -> None:
+    """Plain at the left, distilled at the right, in percent; ``interval``: of the gain, drawn as plain + gain."""
+    plain, distilled, teacher = (scores[role] for role in (*STUDENTS, "teacher"))
+    left, right = x - 0.25, x + 0.25
+    axes.plot([left, right], [plain, distilled], color="0.3", linewidth=1.2, zorder=1)
+    for place, score, role in ((left, plain, STUDENTS[0]), (right, distilled, STUDENTS[1])):
+        axes.plot(place, score, **LOOKS[role] | {"linestyle": "", "markersize": 9})
+    axes.plot([x - 0.4, x + 0.4], [teacher, teacher], color="0.55", linewidth=3, label=LOOKS["teacher"]["label"])
     if interval:
         low, high = (plain + 100 * value for value in interval)
-        axes.plot([x - 0.22] * 2, [low, high], color="0.55", linewidth=1.5, marker="_", markersize=7)
-    middle = (x, (plain + distilled) / 2)
-    axes.annotate(points((distilled - plain) / 100), middle, textcoords="offset points", xytext=(10, -4), weight="bold")
+        label = "95% interval of the gain"
+        axes.plot([right, right], [low, high], "-", color="0.4", linewidth=1.2, marker="_", zorder=1, label=label)
+    gain = report.points((distilled - plain) / 100)
+    axes.annotate(gain, (right, distilled), textcoords="offset points", xytext=(8, -4), weight="bold")
 
 
 def curves(profile: str) -> Figure:
-    """Dev accuracy after each epoch against training steps, a line a seed, a ring at the epoch that dev chose; a panel a task."""
-    tasks = list(dict.fromkeys(row["task"] for row in table(profile)))
-    figure, panels = _panels(len(tasks), 3.6)
+    """Dev accuracy after each epoch against training steps, a line a seed; a panel a task."""
+    tasks = _tasks(profile)
+    figure, panels = _panels(len(tasks), 4.2, sharey=True)
     for axes, task in zip(panels, tasks, strict=False):
-        for role in ("student-baseline", "student-distilled"):
-            name, style, shade = LOOKS[role]
-            for number, run in enumerate(load_students(profile, task, role)):
-                history = 100 * np.array(run.record["history"])
-                steps = run.record["steps"] / len(history) * np.arange(1, len(history) + 1)
-                chosen, line = int(history.argmax()), style[1:]
-                axes.plot(steps, history, line, color=shade, linewidth=1.2, label=name if not number else "_")
-                axes.plot(steps[chosen], history[chosen], "o", color=shade, markerfacecolor="none", markersize=9)
-        teacher = 100 * mean_score(teachers(profile, task), "dev")[0]
-        axes.axhline(teacher, color="0.45", linewidth=1.5, linestyle=":", label=LOOKS["teacher"][0])
-        axes.set(title=dataset(profile, task), xlabel="training steps", xscale="log")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        for role in STUDENTS:
+            for run in _runs(profile, task, role):
+                _curve(axes, run, role)
+        teacher = 100 * report.mean_score(_runs(profile, task, "teacher"), "dev")[0]
+        axes.axhline(teacher, **LOOKS["teacher"] | {"marker": "", "linewidth": 1.8})
+        axes.set(xscale="log", xlabel="training steps")
+        axes.set_title(report.dataset(profile, task), fontsize=11)
+        axes.xaxis.set_major_formatter(_thousands)
         axes.xaxis.set_minor_formatter(plt.NullFormatter())
     panels[0].set_ylabel("dev accuracy (%)")
+    panels[0].plot([], [], **RING, label="the epoch that dev chose")
     _legend(figure, panels[0])
-    figure.suptitle("How far each student gets with how many steps (ring: the epoch that dev chose)", fontsize=11)
+    figure.suptitle("Is the distilled BiLSTM better, or only trained for longer?")
     return figure
 
 
-def _panels(number: int, height: float) -> tuple[Figure, list[plt.Axes]]:
-    """Panels side by side."""
-    width = 10 if number > 1 else 7
-    figure, panels = plt.subplots(1, max(1, number), figsize=(width, height), layout="constrained", squeeze=False)
-    for axes in panels[0]:
-        axes.spines[["top", "right"]].set_visible(False)
-    return figure, list(panels[0])
-
-
-def _legend(figure: Figure, axes: plt.Axes) -> None:
-    """One legend for all panels, under them."""
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, frameon=False, ncols=len(labels), loc="outside lower center", fontsize=9)
+def _curve(axes: plt.Axes, run: report.Run, role: str) -> None:
+    """One seed, with a ring at the epoch that dev chose."""
+    history = 100 * np.array(run.record["history"])
+    steps = run.record["steps"] / len(history) * np.arange(1, len(history) + 1)
+    best = int(history.argmax())
+    axes.plot(steps, history, **LOOKS[role] | {"marker": "", "linewidth": 1.2})
+    axes.plot(steps[best], history[best], **RING)
 
 
 def calibration(profile: str) -> Figure:
-    """How often each model is wrong against how unsure it says it is, in ten bins of equally many dev examples; a panel a task.
+    """How often each model is wrong against how often it says that it may be, in ten bins of equally many dev examples.
 
-    Logarithmic, since most answers are given with a confidence of over 95%; below 0.1% is drawn at 0.1%. The panel's title has
-    each model's expected calibration error (Naeini et al. 2015): the mean distance of the bins from the diagonal, in points.
+    A panel a task, all seeds of a model pooled. Both axes grow with the square root: most answers are given with a confidence
+    of over 95%, and a bin without an error still has a place.
     """
-    tasks = list(dict.fromkeys(row["task"] for row in table(profile)))
-    figure, panels = _panels(len(tasks), 4.0)
+    tasks = _tasks(profile)
+    figure, panels = _panels(len(tasks), 3.6)
     for axes, task in zip(panels, tasks, strict=False):
-        errors = []
-        for role in ("teacher", "student-baseline", "student-distilled"):
-            name, style, shade = LOOKS[role]
-            runs = teachers(profile, task) if role == "teacher" else load_students(profile, task, role)
-            sure, right = reliability(*runs[0].predictions["dev"])
-            errors.append(f"{name} {100 * np.abs(sure - right).mean():.1f}")
-            unsure, wrong = np.maximum(100 * (1 - sure), 0.1), np.maximum(100 * (1 - right), 0.1)
-            axes.plot(unsure, wrong, style, color=shade, markersize=5, label=name)
-        axes.plot([0.1, 60], [0.1, 60], color="0.8", linewidth=1, zorder=0)
-        axes.set(xscale="log", yscale="log", xlabel="says that it may be wrong (%)")
-        axes.set_title(f"{dataset(profile, task)}\n" + "\n".join(errors), fontsize=9)
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(lambda value, _: f"{value:g}")
+        for role in LOOKS:
+            _bins(axes, role, _runs(profile, task, role))
+        _square(axes)
+        axes.set_title(report.dataset(profile, task), fontsize=11)
+        axes.legend(title="calibration error (points)", loc="lower right", frameon=False, fontsize=8, title_fontsize=8)
     panels[0].set_ylabel("is wrong (%)")
-    _legend(figure, panels[0])
-    figure.suptitle(
-        "Does it know when it errs? Above the diagonal: overconfident (calibration error in points)", fontsize=11
-    )
+    figure.suptitle("Does it know when it errs? Above the diagonal it is overconfident")
     return figure
+
+
+def calibration_error(sure: np.ndarray, right: np.ndarray) -> float:
+    """Expected calibration error (Naeini et al. 2015) of bins of equally many examples: their mean distance from the diagonal."""
+    return float(np.abs(sure - right).mean())
+
+
+def _bins(axes: plt.Axes, role: str, runs: list[report.Run]) -> None:
+    """A model's bins, with its calibration error in points as its name in the legend."""
+    logits, labels = (np.concatenate(parts) for parts in zip(*(run.predictions["dev"] for run in runs), strict=True))
+    sure, right = reliability(logits, labels)
+    name = f"{LOOKS[role]['label']} {100 * calibration_error(sure, right):.1f}"
+    look = LOOKS[role] | {"label": name, "markersize": 5, "linewidth": 1.2, "clip_on": False}
+    axes.plot(100 * (1 - sure), 100 * (1 - right), **look)
+
+
+def _square(axes: plt.Axes) -> None:
+    """Percentages against percentages on axes that grow with the square root, and the diagonal where both agree."""
+    ticks = [0, 1, 5, 10, 20, 40, 60]
+    top = max(65.0, 1.05 * axes.dataLim.max.max())
+    axes.plot([0, top], [0, top], color="0.75", linewidth=1, zorder=0)
+    for scale in (axes.set_xscale, axes.set_yscale):
+        scale("function", functions=(lambda values: np.sqrt(np.maximum(values, 0)), np.square))
+    axes.set(xlim=(0, top), ylim=(0, top), xticks=ticks, yticks=ticks, xlabel="says that it may be wrong (%)")
+    axes.set_box_aspect(1)
 
 
 def size_curve(profile: str, task: str = "sst2") -> Figure:
     """Accuracy of the distilled student against the number of examples it learned from, with 95% intervals."""
-    rows = by_size(profile, task)
-    figure, axes = plt.subplots(figsize=(6.5, 3.8), layout="constrained")
-    sizes = [row["examples"] for row in rows]
+    rows = report.by_size(profile, task)
+    figure, axes = plt.subplots(figsize=(7, 4.4), layout="constrained")
+    sizes, split = [row["examples"] for row in rows], rows[-1]["split"]
     means, lows, highs = (100 * np.array([row["score"][i] for row in rows]) for i in range(3))
-    axes.errorbar(sizes, means, yerr=[means - lows, highs - means], fmt="o-", color="0.15", ecolor="0.6", capsize=3)
-    split = rows[-1]["split"]
-    plain = 100 * mean_score(load_students(profile, task, "student-baseline"), split)[0]
-    of_teacher = 100 * mean_score(teachers(profile, task), split.removesuffix("_untouched"))[0]
-    for score, role, line in ((of_teacher, "teacher", ":"), (plain, "student-baseline", "--")):
-        axes.axhline(score, color="0.45", linewidth=1.5, linestyle=line, label=LOOKS[role][0])
-    axes.set(xscale="log", title=f"{dataset(profile, task)}: more synthetic sentences, a better student?")
-    axes.set(xlabel="examples in the transfer set", ylabel=f"accuracy on {split_name(split)} (%)")
-    axes.set_xticks(sizes, [f"{size / 1000:,.0f}k" for size in sizes])
+    look = LOOKS["student-distilled"] | {"label": "distilled BiLSTM, 95% interval", "capsize": 4, "elinewidth": 1.2}
+    axes.errorbar(sizes, means, yerr=[means - lows, highs - means], **look)
+    for role, scored in (("teacher", split.removesuffix("_untouched")), ("student-baseline", split)):
+        score = report.mean_score(_runs(profile, task, role), scored)[0]
+        axes.axhline(100 * score, **LOOKS[role] | {"marker": "", "linewidth": 1.8})
+    axes.set(xscale="log", title=f"{report.dataset(profile, task)}: do more synthetic sentences make a better student?")
+    axes.set_xticks(sizes, [_size_label(profile, task, row) for row in rows])
     axes.xaxis.set_minor_locator(plt.NullLocator())
+    axes.set(xlabel=f"examples in the transfer set\n{_scored_on(profile, task, split)}", ylabel="accuracy (%)")
+    _plain(axes)
     _legend(figure, axes)
-    axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def _size_label(profile: str, task: str, row: dict[str, Any]) -> str:
+    """How many examples and how many seeds a point of the size curve stands for."""
+    arm = "" if row["name"] == "full" else row["name"]
+    seeds = _seeds(len(report.load_students(profile, task, "student-distilled", arm)))
+    return f"{_thousands(row['examples'])}\n{seeds}"
 
 
 def ablation_arms(profile: str, rows: dict[str, list[dict[str, Any]]]) -> Figure:
     """Difference of each arm to the full method with its 95% interval, one panel a task of ``report.ablation``.
 
-    Arms are grouped by the stage that they change; a full point is a difference that the split can tell from none.
+    Arms are grouped by the section of the paper; a full point is a difference that the split can tell from none.
     """
-    rows = {task: _grouped(profile, found) for task, found in rows.items()}
-    heights = [len(found) for found in rows.values()]
-    figure, panels = plt.subplots(
-        len(rows), 1, figsize=(7.5, 1.5 * len(rows) + 0.36 * sum(heights)), layout="constrained", squeeze=False, sharex=True,
-        height_ratios=[height + 1.2 for height in heights],
+    panels = {task: _arm_lines(profile, found) for task, found in rows.items()}
+    heights = [len(lines) + 1 for lines in panels.values()]
+    figure, grid = plt.subplots(
+        len(panels), 1, figsize=(7.5, 1.0 + 0.85 * len(panels) + 0.26 * sum(heights)), layout="constrained",
+        squeeze=False, sharex=True, height_ratios=heights,
     )  # fmt: skip
-    for axes, (task, found) in zip(panels[:, 0], rows.items(), strict=True):
-        for y, row in enumerate(reversed(found)):
-            mean, low, high = (100 * value for value in row["difference"])
-            told = low > 0 or high < 0
-            axes.plot([low, high], [y, y], color="0.5", linewidth=3, zorder=1)
-            axes.plot(mean, y, "o", color="0.1" if told else "white", markeredgecolor="0.1", markersize=8)
-        axes.axvline(0, color="0.3", linestyle="--", linewidth=1)
-        axes.set_yticks(range(len(found)), [row["label"] for row in reversed(found)])
-        axes.set_title(f"{dataset(profile, task)}, {split_name(found[0]['split'])}", loc="left", fontsize=10)
-        axes.margins(y=0.6 / max(1, len(found)) + 0.05)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle("Each part left out or exchanged: left of 0 is worse than the full method")
-    panels[-1, 0].set_xlabel("accuracy minus the full method's (points); filled: its interval leaves out 0")
+    for axes, (task, lines) in zip(grid[:, 0], panels.items(), strict=True):
+        _arm_panel(axes, lines)
+        scored = _scored_on(profile, task, rows[task][0]["split"])
+        axes.set_xlabel(f"points above the full method\n{scored}")
+        axes.set_title(report.dataset(profile, task), loc="left", fontsize=11)
+    figure.legend(handles=_told_apart(), frameon=False, ncols=2, loc="outside lower center")
+    figure.suptitle("Which part of the method does the work?")
     return figure
 
 
-def _grouped(profile: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows but for the full method, by the stage that they change, each with a label that says the stage and its seeds."""
-    stages, arms = ("", "teacher", "transfer_set", "student"), config.arms(profile)
-    labelled = []
-    for row in (row for row in rows if row["name"] != "full"):
-        stage = arms[row["name"]].stage if row["name"] in arms else ""
-        seeds = f"{len(row['seeds'])} seed{'s' if len(row['seeds']) > 1 else ''}"
-        about = f"{stage.replace('_', ' ')}, {seeds}" if stage else seeds
-        labelled.append(row | {"label": f"{row['name']} ({about})", "stage": stages.index(stage)})
-    return sorted(labelled, key=lambda row: row["stage"])
+def _arm_lines(profile: str, rows: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any] | None]]:
+    """From top to bottom: the plain student, then each section with its arms; a section's line has no row."""
+    arms = config.arms(profile)
+    label = {row["name"]: f"{row['name']} ({_seeds(len(row['seeds']))})" for row in rows}
+    lines: list[tuple[str, dict[str, Any] | None]] = [(label["plain"], row) for row in rows if row["name"] == "plain"]
+    for section in SECTIONS:
+        found = [row for row in rows if row["name"] in arms and _section(arms[row["name"]]) == section]
+        lines += [(section, None), *((label[row["name"]], row) for row in found)] if found else []
+    return lines
+
+
+def _arm_panel(axes: plt.Axes, lines: list[tuple[str, dict[str, Any] | None]]) -> None:
+    """Sections in bold, and below each a point and its interval for every arm."""
+    for y, (_, row) in enumerate(lines):
+        if row:
+            _arm(axes, y, row["difference"])
+    axes.axvline(0, color="0.3", linestyle="--", linewidth=1, zorder=0)
+    axes.set_yticks(range(len(lines)), [label for label, _ in lines])
+    for label, (_, row) in zip(axes.get_yticklabels(), lines, strict=True):
+        label.set_weight("normal" if row else "bold")
+    axes.set_ylim(len(lines) - 0.3, -0.7)
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labelbottom=True)
+    _plain(axes)
+
+
+def _section(arm: config.Arm) -> str:
+    """Which of ``SECTIONS`` an arm belongs to."""
+    changed = set(arm.changes)
+    if arm.stage == "transfer_set" or "synthetic" in changed:
+        return SECTIONS[0]
+    if changed & {"alpha", "objective"}:
+        return SECTIONS[1]
+    return SECTIONS[3] if changed & {"model", "vectors"} else SECTIONS[2]
+
+
+def _arm(axes: plt.Axes, y: int, difference: tuple[float, float, float]) -> None:
+    """A difference with its interval, in points."""
+    mean, low, high = (100 * value for value in difference)
+    axes.plot([low, high], [y, y], color="0.5", linewidth=3, zorder=1)
+    axes.plot(mean, y, "o", color="0.1", markerfacecolor="0.1" if low > 0 or high < 0 else "white", markersize=8)
+
+
+def _told_apart() -> list[Line2D]:
+    """The ablation's legend."""
+    look = {"marker": "o", "color": "0.5", "markeredgecolor": "0.1", "linewidth": 3, "markersize": 8}
+    full = Line2D([], [], markerfacecolor="0.1", label="its 95% interval leaves out 0", **look)
+    return [full, Line2D([], [], markerfacecolor="white", label="cannot be told from the full method", **look)]
+
+
+def _tasks(profile: str) -> list[str]:
+    """The tasks of which all runs are there."""
+    return list(dict.fromkeys(row["task"] for row in report.table(profile)))
+
+
+def _runs(profile: str, task: str, role: str) -> list[report.Run]:
+    """The seeds of a student, or the teacher behind them."""
+    return report.teachers(profile, task) if role == "teacher" else report.load_students(profile, task, role)
+
+
+def _scored_on(profile: str, task: str, split: str) -> str:
+    """The split behind the numbers and its size."""
+    run = report.load_students(profile, task, "student-distilled")[0]
+    return f"scored on {report.split_name(split)} ({len(run.predictions[split][1]):,} examples)"
+
+
+def _seeds(number: int) -> str:
+    return f"{number} seed{'s' if number > 1 else ''}"
+
+
+def _thousands(value: float, _position: int | None = None) -> str:
+    """A count as the label of a tick."""
+    return f"{value / 1000:,.0f}k" if value >= 1000 else f"{value:.0f}"
+
+
+def _panels(number: int, height: float, **shared: bool) -> tuple[Figure, list[plt.Axes]]:
+    """Panels side by side."""
+    size = (9 if number > 1 else 7, height)
+    figure, panels = plt.subplots(1, max(1, number), figsize=size, layout="constrained", squeeze=False, **shared)
+    for axes in panels[0]:
+        _plain(axes)
+    return figure, list(panels[0])
+
+
+def _plain(axes: plt.Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _legend(figure: Figure, axes: plt.Axes) -> None:
+    """One legend for all panels, under them, each name once."""
+    handles, labels = axes.get_legend_handles_labels()
+    named = dict(zip(labels, handles, strict=True))
+    figure.legend(named.values(), named.keys(), frameon=False, ncols=len(named), loc="outside lower center")

@@ -36,3 +36,17 @@ def test_the_diagrams_draw(pair):
         texts = {text.get_text() for text in figure.axes[0].texts}
         assert any("logits" in text for text in texts) and ("it" in texts) == pair
         plt.close(figure)
+
+
+@pytest.mark.parametrize(("pair_input", "features"), [("joint", 1), ("separate", 2)])
+def test_the_teachers_logits_come_before_the_softmax(pair_input, features):
+    figure = diagrams.teacher(True, pair_input)
+    heights = {}
+    for text in figure.axes[0].texts:
+        heights.setdefault(text.get_text().partition(" $")[0], []).append(text.get_position()[1])
+    levels = [heights[name][0] for name in ("[CLS]", "feature", "new layer", "logits", "softmax")]
+    assert levels == sorted(set(levels))
+    assert len(heights["[CLS]"]) == len(heights["feature"]) == features and ("the same BERT" in heights) == (
+        features == 2
+    )
+    plt.close(figure)

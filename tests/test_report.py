@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from distil import claims, config, figures, paths, readme, records, report
+from distil import claims, config, figures, metrics, paths, readme, records, report
 from distil.records import KEYS, RecordError
 
 N = 400
@@ -132,7 +132,11 @@ def test_students_are_lined_up_by_the_examples_they_learned_from(results, monkey
     assert [(row["name"], row["examples"]) for row in rows] == [("none", 100), ("half", 500), ("full", 1000)]
     assert [row["score"][0] for row in rows] == pytest.approx([0.80, 0.82, 0.85])
     assert all(row["score"][1] < row["score"][0] < row["score"][2] for row in rows)
-    assert figures.size_curve("p").axes[0].get_xscale() == "log" and len(figures.calibration("p").axes) == 1
+    axes = figures.size_curve("p").axes[0]
+    assert axes.get_xscale() == "log"
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["100\n1 seed", "500\n1 seed", "1k\n1 seed"]
+    lines = {line.get_label(): line.get_ydata()[0] for line in axes.lines}
+    assert lines["plain BiLSTM"] == pytest.approx(78) and lines["its teacher"] == pytest.approx(90)
 
 
 def test_profiles_are_never_mixed(results):
@@ -211,12 +215,50 @@ def test_the_gains_figure_plots_the_table(results):
 
 
 def test_the_ablation_figure_plots_the_differences(results):
+    put("p", "sst2", "student-distilled", 0.845, arm="kl")
     axes = figures.ablation_arms("p", {"sst2": report.ablation("p", "sst2")}).axes[0]
-    points = [line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 1]
-    assert points == pytest.approx([-5, -7])
+    points = [line for line in axes.lines if len(line.get_xdata()) == 1]
+    assert [line.get_xdata()[0] for line in points] == pytest.approx([-7, -5, -0.5])
+    told = [row["difference"][2] < 0 for row in report.ablation("p", "sst2") if row["name"] != "full"]
+    assert [line.get_markerfacecolor() == "0.1" for line in points] == told == [True, True, False]
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == ["plain (1 seed)", "3.1 networks", "real-only (1 seed)", "kl (1 seed)"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes", "section"),
+    [
+        ("transfer_set", {"p_mask": 0.0}, "3.3 transfer set"),
+        ("student", {"synthetic": 0.0, "epochs": 40}, "3.3 transfer set"),
+        ("student", {"objective": "kl", "temperature": 3.0}, "3.2 objective"),
+        ("student", {"pooling": "attention"}, "3.1 networks"),
+        ("teacher", {"pair_input": "separate"}, "3.1 networks"),
+        ("teacher", {"model": "packages-mpnet"}, "beyond the paper"),
+    ],
+)
+def test_arms_stand_under_the_section_that_they_change(results, monkeypatch, stage, changes, section):
+    monkeypatch.setattr(config, "arms", lambda profile: {"arm": config.Arm("arm", "sst2", stage, changes)})
+    changed = {"model": "packages"} | (changes if stage == "student" else {})
+    put("p", "sst2", "student-distilled", 0.84, arm="arm", config=changed)
+    (axes,) = figures.ablation_arms("p", {"sst2": report.ablation("p", "sst2")}).axes
+    assert [label.get_text() for label in axes.get_yticklabels()][1:] == [section, "arm (1 seed)"]
+
+
+def test_the_curves_ring_the_epoch_that_dev_chose(results):
     (axes,) = figures.curves("p").axes
     rings = [line.get_xydata()[0].tolist() for line in axes.lines if len(line.get_xdata()) == 1]
     assert rings == [[20, 78], [20, 85]]  # two epochs of ten steps, of which the second is the better
+
+
+def test_the_calibration_figure_says_how_far_each_model_is_from_the_diagonal(results):
+    (axes,) = figures.calibration("p").axes
+    named = {text.get_text().rpartition(" ")[0] for text in axes.get_legend().get_texts()}
+    assert named == {"plain BiLSTM", "distilled BiLSTM", "its teacher"}
+    assert figures.calibration_error(np.array([0.9, 0.7]), np.array([0.8, 0.8])) == pytest.approx(0.1)
+    (run,) = report.load_students("p", "sst2", "student-distilled")
+    sure, right = metrics.reliability(*run.predictions["dev"])
+    error = 100 * np.mean([abs(a - b) for a, b in zip(sure, right, strict=True)])
+    assert f"distilled BiLSTM {error:.1f}" in [text.get_text() for text in axes.get_legend().get_texts()]
 
 
 def test_the_papers_numbers_are_the_published_ones():
