@@ -84,7 +84,10 @@ WAYS = {"everything": "", "one step": "distil.steps", "one kernel": "ipykernel_l
 
 def strike(home: Path, process: subprocess.Popen, way: str, rng: random.Random) -> None:
     """SIGKILL to everything, or to one process of a kind, which Make must then survive; what is left has a minute to end."""
-    of_kind = [pid for pid in processes_of(home) if WAYS[way] and WAYS[way] in command_of(pid)]
+    commands = {pid: command_of(pid) for pid in processes_of(home)}
+    of_kind = [  # not the shell in which Make starts a step: a step outlives it, and ends as it should
+        pid for pid, command in commands.items() if WAYS[way] and WAYS[way] in command and "sh -c" not in command
+    ]
     if of_kind:
         with contextlib.suppress(ProcessLookupError):
             os.kill(rng.choice(of_kind), signal.SIGKILL)
