@@ -56,6 +56,37 @@ def results(profile: str) -> str:
     return f"{report.markdown(profile)}\n\n{' '.join(caption)}\n"
 
 
+def table_2(profile: str) -> str:
+    """The paper's Table 2 beside the models of a profile's speed record, as ratios to its student; empty if it has none."""
+    path = paths.RESULTS / "speed" / f"{profile}.json"
+    if not path.exists():
+        return ""
+    record = report.read(path, profile)
+    models, published = {row["name"]: row for row in record["models"]}, report.paper()["table_2"]["rows"]
+    student = models.get("student")
+    lines = [
+        "| against the paper's student | parameters: paper, here | arithmetic here | time: paper (V100), here |",
+        "|---|---|---|---|",
+    ]
+    for name, row in zip(("bert-large", "elmo"), published, strict=False):
+        if student is None or name not in models:
+            return ""
+        model = models[name]
+        size = model["n_params"]["total"] / student["n_params"]["non_embedding"]
+        slower = student["sentences_per_second"] / model["sentences_per_second"]
+        lines.append(
+            f"| {row['model']} | {row['times_larger']}x, {size:.0f}x | {model['mflops'] / student['mflops']:.0f}x "
+            f"| {row['times_slower']}x, {slower:.0f}x |"
+        )
+    count, total = student["n_params"]["non_embedding"], student["n_params"]["total"] / 1e6
+    lines += [
+        "",
+        f"Speed and size (Table 2): the student has {count:,} parameters without word vectors, as the paper counts, and",
+    ]
+    lines.append(f"{total:.1f} million with them; times on {record['device']}.")
+    return "\n".join(lines) + "\n"
+
+
 def readme(text: str, profiles: Sequence[str] = SHOWN) -> str:
     """README.md with its results block made anew.
 
@@ -69,7 +100,8 @@ def readme(text: str, profiles: Sequence[str] = SHOWN) -> str:
     tables = [table for profile in profiles if (table := results(profile))]
     if not tables:
         raise records.RecordError(f"no task of {', '.join(profiles)} is complete: make reproduce")
-    return head + "\n".join([BEGIN, *tables, NOTE, END]) + tail
+    speed = next(filter(None, map(table_2, profiles)), "")
+    return head + "\n".join([BEGIN, *tables, NOTE, "", speed, END]).replace(f"\n\n\n{END}", f"\n{END}") + tail
 
 
 def _between(text: str, block: str) -> str:
