@@ -221,7 +221,7 @@ def test_no_run_goes_on_without_the_best_checkpoint_that_it_would_end_with(tmp_p
     assert "checkpoint-8: not used without checkpoint-4" in capsys.readouterr().out
 
 
-def test_the_checkpoint_before_stays_until_the_next_is_under_its_seal(tmp_path, monkeypatch):
+def test_the_checkpoint_before_stays_until_the_next_is_under_its_seal_and_leads_to_the_same_bits(tmp_path, monkeypatch):
     splits, original, calls = toy_splits(), sealed.seal, []
 
     def dies_at_the_third(folder):
@@ -236,6 +236,17 @@ def test_the_checkpoint_before_stays_until_the_next_is_under_its_seal(tmp_path, 
         teacher.fine_tune(splits, SST2, config, seed=0, folder=tmp_path / "best")
     whole = [path.name for path in (tmp_path / "best-lr0.005").glob("checkpoint-*") if not sealed.broken(path)]
     assert calls[:2] == ["checkpoint-4", "checkpoint-8"] and "checkpoint-8" in whole
+    monkeypatch.setattr(sealed, "seal", original)
+    resumed = teacher.fine_tune(splits, SST2, config, seed=0, folder=tmp_path / "best")
+    undisturbed = teacher.fine_tune(splits, SST2, config, seed=0, folder=tmp_path / "other")
+    assert [entry["dev_accuracy"] for entry in resumed] == [entry["dev_accuracy"] for entry in undisturbed]
+    assert pretrained.weights(tmp_path / "best") == pretrained.weights(tmp_path / "other")
+
+
+def test_labels_are_the_same_to_the_bit_each_time():
+    model, tokenizer, texts = tiny(SST2, toy_splits())
+    once, again = (teacher.predict_logits(model, tokenizer, texts, token_budget=64, progress=False) for _ in range(2))
+    assert once.tobytes() == again.tobytes()
 
 
 def test_only_a_whole_checkpoint_of_the_same_run_is_resumed(tmp_path, capsys):
