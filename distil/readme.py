@@ -116,8 +116,8 @@ def reliability(text: str) -> str:
     if not path.exists():
         return text
     found = json.loads(path.read_text(encoding="utf-8"))
-    lines = ["| tests | tried | failed | could not run here |", "|---|---|---|---|"]
-    for name, count in found["tests"].items():
+    lines = ["| tests | tried | failed | could not run here |", "|---|---|---|---|"] if "tests" in found else []
+    for name, count in found.get("tests", {}).items():
         lines.append(f"| {GUARDED.get(name, name)} | {count['tried']} | {count['failed']} | {count['skipped']} |")
     for kills in (value for key, value in found.items() if key.startswith("kills-")):
         ways = ", ".join(f"{count} of {way}" for way, count in kills["ways"].items())
@@ -163,6 +163,7 @@ def speed(text: str) -> str:
     for row in found["scale"]:
         memory = f"{row['peak_mb']:,.0f} | {row['peak_mb_worker']:,.0f}"
         lines.append(f"| {row['pairs']:,} | {row['samples']:,} | {row['seconds']:,.0f} | {memory} |")
+    lines += ["", "![Ratios to the plain ways, and growth up to MNLI's size](../results/figures/bench.png)"]
     growth, where = found["growth"], f"{found['dataset']}, {found['device']}, commit {found['git']['commit'][:12]}"
     lines += ["", f"Exponent of growth (1: twice the pairs cost twice as much): {growth['seconds']} of time,"]
     return _between(text, "\n".join([*lines, f"{growth['peak_mb']} of memory. Measured on {where}."]))
