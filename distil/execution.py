@@ -99,7 +99,8 @@ def scrub(notebook: NotebookNode) -> NotebookNode:
     The standard error stream (progress bars, warnings) and the run's own metadata go; paths become ``.``, ``$GLUE_DIR``, ...
     """
     clean = _cleaner()
-    notebook.metadata.pop("papermill", None)
+    for key in ("papermill", "widgets"):  # the state of a library's progress bars
+        notebook.metadata.pop(key, None)
     for cell in notebook.cells:
         cell.source = clean(cell.source)
         for key in ("papermill", "execution"):

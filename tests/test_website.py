@@ -95,7 +95,7 @@ def test_a_page_says_what_it_is_to_machines_and_to_those_who_cannot_see(site):
 def test_formulas_are_drawn_and_none_is_left_as_source(site):
     folder, pages = site
     student = pages[folder / "chapters" / "04_student.html"]
-    assert len(student.find_all("math", display="block")) == 2 and len(student.find_all("math")) > 8
+    assert len(student.find_all("math", display="block")) == 3 and len(student.find_all("math")) > 8
     for path, page in pages.items():
         for text in page.find_all(string=re.compile(r"\$.*\$")):
             assert text.find_parent(["code", "pre"]), f"{path.name}: {text}"
