@@ -187,12 +187,13 @@ $(foreach a,$(call of_stage,teacher),$(eval $(call arm_teacher_rule,$(a))))
 $(foreach a,$(call of_stage,teacher transfer_set),$(eval $(call arm_transfer_rule,$(a))))
 $(foreach a,$(ARMS),$(foreach s,$(ABLATION_SEEDS),$(eval $(call arm_rule,$(a),$(s)))))
 
-STUDENTS := $(foreach t,$(TASKS),$(foreach s,$(SEEDS),$(foreach r,baseline distilled,$(call run,$(t),student-$(r),$(s)))))
+# The longest first, so that steps side by side end together.
+STUDENTS := $(foreach r,distilled baseline,$(foreach t,$(TASKS),$(foreach s,$(SEEDS),$(call run,$(t),student-$(r),$(s)))))
 TABLE_1 := $(foreach t,$(TASKS),$(call data,$(t)) $(call teacher,$(t)) $(call transfer,$(t))) $(STUDENTS)
 TASK_ARMS := $(foreach a,$(ARMS),$(if $(filter $(call task,$(a)),$(TASKS)),$(a)))
 QUICK_RUNS := $(foreach a,$(TASK_ARMS),$(if $(filter $(call name,$(a)),$(QUICK)),$(call arm_run,$(a),$(firstword $(ABLATION_SEEDS)))))
 ARM_RUNS := $(foreach a,$(TASK_ARMS),$(foreach s,$(ABLATION_SEEDS),$(call arm_run,$(a),$(s))))
-FULL_RUNS := $(foreach t,$(sort $(foreach a,$(TASK_ARMS),$(call task,$(a)))),$(foreach s,$(ABLATION_SEEDS),$(foreach r,baseline distilled,$(call run,$(t),student-$(r),$(s)))))
+FULL_RUNS := $(foreach r,distilled baseline,$(foreach t,$(sort $(foreach a,$(TASK_ARMS),$(call task,$(a)))),$(foreach s,$(ABLATION_SEEDS),$(call run,$(t),student-$(r),$(s)))))
 # Table 2 times models on the sentences of SST-2, so it needs that task among TASKS.
 SPEED := $(if $(filter sst2,$(TASKS)),$(RESULTS)/speed/$(PROFILE).json)
 ABLATED := $(strip $(QUICK_RUNS) $(if $(filter ablation,$(MAKECMDGOALS)),$(ARM_RUNS) $(FULL_RUNS)))

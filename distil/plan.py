@@ -31,7 +31,9 @@ def graph(profile: str, tasks: Sequence[str], seeds: Sequence[int], teacher_seed
         return anew + [step("04_student", arm.task, config.ROLES[1], seed, arm.name) for seed in seeds]
 
     def students(tasks: Sequence[str], seeds: Sequence[int]) -> list[Step]:
-        return [step("04_student", task, role, seed) for task in tasks for seed in seeds for role in config.ROLES]
+        return [
+            step("04_student", task, role, seed) for role in reversed(config.ROLES) for task in tasks for seed in seeds
+        ]
 
     listed = []
     for task in tasks:
