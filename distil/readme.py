@@ -122,16 +122,20 @@ def reliability(text: str) -> str:
     for kills in (value for key, value in found.items() if key.startswith("kills-")):
         ways = ", ".join(f"{count} of {way}" for way, count in kills["ways"].items())
         struck = ", ".join(f"{name} {count}" for name, count in kills["struck"].items())
-        both, wrong = kills["two_at_once"], len(kills["differences"])
+        both, wrong, alone = kills.get("two_at_once"), len(kills["differences"]), kills["seconds_undisturbed"]
+        reference = f"a run that was left alone ({alone} s)" if alone else "the committed run, which was left alone"
         lines += [
             "",
             f"**Kills, profile `{kills['profile']}`, tasks {kills['tasks']}**: {kills['kills']} SIGKILLs at random moments",
             f"({ways}).",
             f"They struck {struck}. Then the run was let finish: of its {kills['records']} records {wrong} were missing or",
-            f"different from those of a run that was left alone ({kills['seconds_undisturbed']} s). Two runs at once in one",
-            f"folder: {both['told_that_another_runs_the_step']} steps were refused because the other run had them, and a third",
-            f"run ended with exit status {both['third_run']}.",
+            f"different from those of {reference}.",
         ]
+        if both:
+            lines += [
+                f"Two runs at once in one folder: {both['told_that_another_runs_the_step']} steps were refused because the other",
+                f"run had them, and a third run ended with exit status {both['third_run']}.",
+            ]
     return _between(
         text, "\n".join([*lines, "", f"Commit {found['git']['commit'][:12]}, Python {found['versions']['python']}."])
     )

@@ -1,6 +1,7 @@
 """``make torture``: what can go wrong with a run, done to it on purpose; then every bit compared with a run left alone.
 
-Kills at random moments (everything, one step or one kernel), two runs in one folder, and the suite of this folder. Writes
+Kills at random moments (everything, one step or one kernel), two runs in one folder, and the suite of this folder. With
+``--committed`` the run left alone is the one on record, which costs hours on real data only once. Writes
 ``results/reliability.json``, from which docs/reliability.md is made: what, how many tried, how many survived, what was lost.
 """
 
@@ -57,6 +58,7 @@ def start(home: Path, options: argparse.Namespace) -> subprocess.Popen:
         f"PROFILE={options.profile}",
         f"TASKS={options.tasks}",
         "SEEDS=0",
+        *([f"JOBS={options.jobs}"] if options.jobs else []),
         f"BIN={ROOT}/.venv/bin",
         "ENV=installed",
     ]
@@ -144,6 +146,8 @@ def disturb(home: Path, options: argparse.Namespace, rng: random.Random) -> tupl
             strike(home, process, way, rng)
             kills += 1
             ways[way] += 1
+            if rng.random() < options.forget:
+                forget_one(home, rng)
             print(f"{kills} of {options.kills}: {way}", flush=True)
             continue
         if process.returncode:
@@ -153,9 +157,12 @@ def disturb(home: Path, options: argparse.Namespace, rng: random.Random) -> tupl
 
 
 def forget_one(home: Path, rng: random.Random) -> None:
-    """It finished before it was killed often enough: take a record away, so that there is work again."""
-    records = sorted((home / "results" / "runs").rglob("*.json"))
-    rng.choice(records).unlink()
+    """Take a run's record and artifacts away: without it most kills would strike the last step, which starts anew after each."""
+    if made := sorted((home / "results" / "runs").rglob("*.json")):
+        record = rng.choice(made)
+        folder = home / "artifacts" / record.parent.relative_to(home / "results" / "runs") / record.stem
+        shutil.rmtree(folder, ignore_errors=True)
+        record.unlink()
 
 
 def two_at_once(home: Path, options: argparse.Namespace) -> dict[str, object]:
@@ -186,14 +193,20 @@ def suite() -> dict[str, dict[str, int]]:
     return {name: dict(count) for name, count in sorted(counts.items())}
 
 
-def differences(made: Path, reference: Path) -> list[str]:
+def references(home: Path, options: argparse.Namespace) -> list[Path]:
+    """Records of a run that was left alone, which the disturbed one has to equal: teachers, transfer sets and both students."""
+    folders = [home / "results" / "runs" / options.profile / task for task in options.tasks.split()]
+    return sorted(path for folder in folders for path in folder.glob("*-seed0.json"))
+
+
+def differences(made: Path, reference: Path, options: argparse.Namespace) -> list[str]:
     """Records of the disturbed run that are missing or whose metrics, digests or logits differ."""
     from verify import compare
 
     from distil import records
 
     wrong = []
-    for path in sorted(p for part in ("runs", "ablation") for p in (reference / "results" / part).rglob("*.json")):
+    for path in references(reference, options):
         other = made / path.relative_to(reference)
         if not other.exists():
             wrong.append(f"{path.name}: missing")
@@ -212,34 +225,36 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--tasks", default="sst2 mnli")
     parser.add_argument("--kills", type=int, default=25)
     parser.add_argument("--longest", type=float, default=25.0, help="seconds until a kill, at most")
+    parser.add_argument("--forget", type=float, default=0.3, help="chance that a finished step is undone after a kill")
+    parser.add_argument("--jobs", help="JOBS of Make; teachers depend on the threads that it leaves each step")
+    parser.add_argument("--committed", action="store_true", help="compare with results/ instead of a run left alone")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-suite", dest="suite", action="store_false", help="kills alone")
     options = parser.parse_args(arguments)
     work = Path(tempfile.mkdtemp(prefix="torture-"))
-    calm, rough = copy_of_the_project(work / "calm"), copy_of_the_project(work / "rough")
     began = time.monotonic()
-    if start(calm, options).wait():
+    calm = ROOT if options.committed else copy_of_the_project(work / "calm")
+    if not options.committed and start(calm, options).wait():
         raise SystemExit(f"the undisturbed run failed, see {calm}/log.txt")
-    alone = time.monotonic() - began
+    alone, rough = time.monotonic() - began, copy_of_the_project(work / "rough")
     ways, struck = disturb(rough, options, random.Random(options.seed))
     finished = start(rough, options).wait() == 0
-    wrong = differences(rough, calm) if finished else ["the last run failed"]
+    wrong = differences(rough, calm, options) if finished else ["the last run failed"]
     report = {
         "profile": options.profile,
         "tasks": options.tasks,
         "kills": options.kills,
         "ways": dict(sorted(ways.items())),
         "struck": dict(sorted(struck.items())),
-        "records": len(list((calm / "results" / "runs").rglob("*.json"))),
-    }
-    report |= {
-        "seconds_undisturbed": round(alone),
+        "records": len(references(calm, options)),
+        "seconds_undisturbed": None if options.committed else round(alone),
         "seconds_in_all": round(time.monotonic() - began),
         "differences": wrong,
     }
-    both = copy_of_the_project(work / "both")
-    report["two_at_once"] = two_at_once(both, options)
-    wrong += [f"two at once: {line}" for line in differences(both, calm)]
+    if not options.committed:
+        both = copy_of_the_project(work / "both")
+        report["two_at_once"] = two_at_once(both, options)
+        wrong += [f"two at once: {line}" for line in differences(both, calm, options)]
     print(json.dumps(report, indent=1))
     path = ROOT / "results" / "reliability.json"
     earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -248,7 +263,9 @@ def main(arguments: list[str] | None = None) -> int:
         found["tests"] = suite()
         wrong += [name for name, count in found["tests"].items() if count["failed"]]
     path.write_text(json.dumps(found | provenance(), indent=1) + "\n", encoding="utf-8")
-    if not wrong:
+    if wrong or options.committed:  # a real run is worth keeping
+        print(f"what was made is in {work}")
+    else:
         shutil.rmtree(work)
     return int(bool(wrong))
 
