@@ -153,9 +153,12 @@ $(call transfer,$(1)): $(call teacher,$(1)) $(NEEDS_03) | $(ENV)
 	@$(STEP) 03_transfer_set --profile $(PROFILE) --task $(1) --seed $(TEACHER_SEED)
 endef
 
+# Side by side, the long chain of teacher, transfer set and distilled student goes first, and plain students fill its gaps.
+after = $(if $(filter reproduce ablation,$(MAKECMDGOALS)),$(call transfer,$(1)))
+
 # $(1) task, $(2) seed
 define student_rules
-$(call run,$(1),student-baseline,$(2)): $(call data,$(1)) $(NEEDS_04) | $(ENV)
+$(call run,$(1),student-baseline,$(2)): $(call data,$(1)) $(NEEDS_04) | $(ENV) $(call after,$(1))
 	@$(STEP) 04_student --profile $(PROFILE) --task $(1) --role student-baseline --seed $(2) --teacher-seed $(TEACHER_SEED)
 
 $(call run,$(1),student-distilled,$(2)): $(call transfer,$(1)) $(NEEDS_04) | $(ENV)
@@ -187,7 +190,6 @@ $(foreach a,$(call of_stage,teacher),$(eval $(call arm_teacher_rule,$(a))))
 $(foreach a,$(call of_stage,teacher transfer_set),$(eval $(call arm_transfer_rule,$(a))))
 $(foreach a,$(ARMS),$(foreach s,$(ABLATION_SEEDS),$(eval $(call arm_rule,$(a),$(s)))))
 
-# The longest first, so that steps side by side end together.
 STUDENTS := $(foreach r,distilled baseline,$(foreach t,$(TASKS),$(foreach s,$(SEEDS),$(call run,$(t),student-$(r),$(s)))))
 TABLE_1 := $(foreach t,$(TASKS),$(call data,$(t)) $(call teacher,$(t)) $(call transfer,$(t))) $(STUDENTS)
 TASK_ARMS := $(foreach a,$(ARMS),$(if $(filter $(call task,$(a)),$(TASKS)),$(a)))

@@ -127,7 +127,9 @@ def test_steps_side_by_side_share_the_threads_and_speed_is_timed_alone(clone):
     assert all("--in-lines --threads 2" in line for line in lines[:speed] + lines[speed + 1 :])
     assert all(re.search("0[1-4]_", line) for line in lines[:speed]) and len(lines) == speed + 3
     assert len(set(lines)) == len(lines)
-    ran(clone)
+    order = ran(clone)
+    teachers, fillers = ([i for i, name in enumerate(order) if part in name] for part in ("02_", "baseline"))
+    assert len(teachers) == len(fillers) == 3 and max(teachers) < min(fillers)
     make(clone, "reproduce", "JOBS=2")
     assert ran(clone) == []
 
