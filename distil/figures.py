@@ -23,22 +23,25 @@ RING = {"marker": "o", "linestyle": "", "color": "0.1", "markerfacecolor": "none
 SECTIONS = ("3.3 transfer set", "3.2 objective", "3.1 networks", "beyond the paper")
 
 
-def gains(profile: str) -> Figure:
-    """Plain BiLSTM -> distilled BiLSTM, and the teacher above them as a bar; the paper's tasks beside ours."""
-    rows = [row for row in report.table(profile) if row["metric"] == "accuracy" and row["judged"]]
-    figure, axes = plt.subplots(figsize=(max(7, 2.9 * len(rows)), 4.4), layout="constrained")
-    ticks = {}
-    for i, row in enumerate(rows):
-        ours = {role: row[role][0] for role in LOOKS}
-        scored = textwrap.fill(report.split_name(row["split"]), 18)
-        columns = [
-            (3 * i, row["paper"], None, f"{TASKS[row['task']].title}\npaper\ntest server"),
-            (3 * i + 1.3, ours, row["gain"][1:], f"{row['dataset']}\nours, {_seeds(len(row['seeds']))}\n{scored}"),
-        ]
-        for x, scores, interval, label in columns if row["paper"] else columns[1:]:
-            ticks[x] = label
-            _pair(axes, x, {role: 100 * score for role, score in scores.items()}, interval)
-    axes.set_xticks(list(ticks), list(ticks.values()))
+def gains(*profiles: str) -> Figure:
+    """Plain BiLSTM -> distilled BiLSTM, and the teacher above them as a bar; each of the paper's tasks beside ours."""
+    columns, x = [], 0.0  # where it stands, scores, interval of the gain, name
+    for task, spec in TASKS.items():
+        rows = [row for profile in profiles for row in report.table(profile) if row["task"] == task]
+        rows = [row for row in rows if row["metric"] == "accuracy" and row["judged"]]
+        if rows and spec.in_paper:
+            columns.append((x, rows[0]["paper"], None, f"{spec.title}\npaper\ntest server"))
+            x += 1.3
+        for row in rows:
+            scored = textwrap.fill(report.split_name(row["split"]), 18)
+            label = f"{row['dataset']}\nours, {_seeds(len(row['seeds']))}\n{scored}"
+            columns.append((x, {role: row[role][0] for role in LOOKS}, row["gain"][1:], label))
+            x += 1.3
+        x += 0.4 * bool(rows)
+    figure, axes = plt.subplots(figsize=(max(7, 1.45 * len(columns)), 4.4), layout="constrained")
+    for x, scores, interval, _ in columns:
+        _pair(axes, x, {role: 100 * score for role, score in scores.items()}, interval)
+    axes.set_xticks([x for x, *_ in columns], [label for *_, label in columns])
     axes.set(title="How much better is the same BiLSTM when a BERT teaches it?", ylabel="accuracy (%)")
     axes.margins(x=0.07, y=0.08)
     _plain(axes)
@@ -143,24 +146,18 @@ def size_curve(profile: str, task: str = "sst2") -> Figure:
     sizes, split = [row["examples"] for row in rows], rows[-1]["split"]
     means, lows, highs = (100 * np.array([row["score"][i] for row in rows]) for i in range(3))
     look = LOOKS["student-distilled"] | {"label": "distilled BiLSTM, 95% interval", "capsize": 4, "elinewidth": 1.2}
+    look |= {} if len(rows) > 2 else {"linestyle": ""}  # two points are no curve
     axes.errorbar(sizes, means, yerr=[means - lows, highs - means], **look)
     for role, scored in (("teacher", split.removesuffix("_untouched")), ("student-baseline", split)):
         score = report.mean_score(_runs(profile, task, role), scored)[0]
         axes.axhline(100 * score, **LOOKS[role] | {"marker": "", "linewidth": 1.8})
     axes.set(xscale="log", title=f"{report.dataset(profile, task)}: do more synthetic sentences make a better student?")
-    axes.set_xticks(sizes, [_size_label(profile, task, row) for row in rows])
+    axes.set_xticks(sizes, [f"{_thousands(row['examples'])}\n{_seeds(len(row['seeds']))}" for row in rows])
     axes.xaxis.set_minor_locator(plt.NullLocator())
     axes.set(xlabel=f"examples in the transfer set\n{_scored_on(profile, task, split)}", ylabel="accuracy (%)")
     _plain(axes)
     _legend(figure, axes)
     return figure
-
-
-def _size_label(profile: str, task: str, row: dict[str, Any]) -> str:
-    """How many examples and how many seeds a point of the size curve stands for."""
-    arm = "" if row["name"] == "full" else row["name"]
-    seeds = _seeds(len(report.load_students(profile, task, "student-distilled", arm)))
-    return f"{_thousands(row['examples'])}\n{seeds}"
 
 
 def ablation_arms(profile: str, rows: dict[str, list[dict[str, Any]]]) -> Figure:

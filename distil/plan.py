@@ -70,9 +70,9 @@ def inputs(step: Step, size: Sizes) -> str:
 
 
 def measured(step: Step) -> tuple[str, str]:
-    """The time that a step's record reports, and in words on what device; empty where there is no record."""
+    """The time that a step's record reports, and in words on what device; empty where there is none, or it was not measured."""
     record, values = read_record(step.record), steps.parameters(step)
-    if not record:
+    if not record or record["seconds"] is None:
         return "", ""
     other = any(values.get(key) != value for key, value in record["config"].items())
     device = record.get("device", "a device that its record does not name")

@@ -243,6 +243,23 @@ def _published(row: dict[str, Any]) -> str:
     return f"{title}: {percent(plain)} → {percent(distilled)} ({paper_gain}), {percent(teacher)}"
 
 
+def students_of(profile: str, task: str, name: str) -> list[Run]:
+    """The runs behind a row of ``ablation``: ``plain``, ``full``, or the name of an arm."""
+    role = "student-baseline" if name == "plain" else "student-distilled"
+    return load_students(profile, task, role, "" if name in ("plain", "full") else name)
+
+
+def gap(a: list[Run], b: list[Run]) -> tuple[float, float, float]:
+    """Accuracy of ``b`` minus that of ``a`` with its interval, on the split judged, over the seeds that both have."""
+    return difference(*_paired(a, b), judged([*a, *b]))
+
+
+def _paired(*runs: list[Run]) -> list[list[Run]]:
+    """The runs of the seeds that all lists have; all runs, if they share no seed."""
+    both = set.intersection(*({run.record["seed"] for run in found} for found in runs))
+    return [[run for run in found if run.record["seed"] in both] or found for found in runs]
+
+
 def ablation(profile: str, task: str = "sst2") -> list[dict[str, Any]]:
     """Rows of the plain student, of the full method and of each arm of a task, in the order of ablation.yaml.
 
@@ -250,19 +267,12 @@ def ablation(profile: str, task: str = "sst2") -> list[dict[str, Any]]:
     ``split``, the one judged, ``difference`` to the full method there, over the seeds that both have, with its interval, and
     ``teacher``: the dev accuracy of the teacher it learned from.
     """
-    full = load_students(profile, task, "student-distilled")
+    full = students_of(profile, task, "full")
     arms = [arm.name for arm in config.arms(profile).values() if arm.task == task]
     rows = []
-    for name, role, arm in [
-        ("plain", "student-baseline", ""),
-        ("full", "student-distilled", ""),
-        *((arm, "student-distilled", arm) for arm in arms),
-    ]:
-        if full and (runs := load_students(profile, task, role, arm)):
-            split, behind = judged([*full, *runs]), teachers(profile, task, arm)
-            seeds = {run.record["seed"] for run in runs}
-            paired = [run for run in full if run.record["seed"] in seeds] or full
-            both = {run.record["seed"] for run in paired}
+    for name in ("plain", "full", *arms):
+        if full and (runs := students_of(profile, task, name)):
+            split, behind = judged([*full, *runs]), teachers(profile, task, name if name in arms else "")
             rows.append({
                 "name": name,
                 "seeds": [run.record["seed"] for run in runs],
@@ -270,7 +280,7 @@ def ablation(profile: str, task: str = "sst2") -> list[dict[str, Any]]:
                 "steps": runs[0].record.get("steps", 0),
                 "scores": {split: mean_score(runs, split) for split in runs[0].predictions},
                 "split": split,
-                "difference": difference(paired, [run for run in runs if run.record["seed"] in both] or runs, split),
+                "difference": gap(full, runs),
                 "teacher": mean_score(behind, "dev")[0] if behind and name != "plain" else None,
             })  # fmt: skip
     return rows
@@ -279,24 +289,22 @@ def ablation(profile: str, task: str = "sst2") -> list[dict[str, Any]]:
 def by_size(profile: str, task: str) -> list[dict[str, Any]]:
     """Students that learned from a share of the synthetic examples, the smallest first, the full method last.
 
-    A row has ``name``, ``examples`` (of the transfer set, the real ones too), ``split``, the one judged, and ``score``: accuracy
-    there with its 95% interval over examples and seeds.
+    A row has ``name``, ``seeds`` (those that all of them have), ``examples`` (of the transfer set, the real ones too), ``split``,
+    the one judged, and ``score``: accuracy there with its 95% interval over examples and seeds.
     """
     arms = [arm.name for arm in config.arms(profile).values() if arm.task == task and set(arm.changes) >= {"synthetic"}]
+    found = {name: runs for name in ("full", *arms) if (runs := students_of(profile, task, name))}
     rows = []
-    for name in ["", *arms]:
-        if runs := load_students(profile, task, "student-distilled", name):
-            split = judged(runs)
-            correct = np.stack([run.correct(split) for run in runs])
-            score = metrics.bootstrap_difference(np.zeros_like(correct), correct, seed=BOOTSTRAP_SEED)
-            rows.append(
-                {
-                    "name": name or "full",
-                    "examples": runs[0].record["training_examples"],
-                    "split": split,
-                    "score": score,
-                }
-            )
+    for name, runs in zip(found, _paired(*found.values()) if found else [], strict=True):
+        split = judged(runs)
+        correct = np.stack([run.correct(split) for run in runs])
+        rows.append({
+            "name": name,
+            "seeds": [run.record["seed"] for run in runs],
+            "examples": runs[0].record["training_examples"],
+            "split": split,
+            "score": metrics.bootstrap_difference(np.zeros_like(correct), correct, seed=BOOTSTRAP_SEED),
+        })  # fmt: skip
     return sorted(rows, key=lambda row: row["examples"])
 
 

@@ -310,13 +310,14 @@ def test_unknown_rows_are_said_and_counted_as_max_train(profile, monkeypatch, tm
 
 def test_a_measurement_names_its_device_and_whether_the_config_was_another(profile, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
-    for seed, lr in ((0, 1.0), (1, 0.5)):
+    for seed, lr, seconds in ((2, 1.0, None), (0, 1.0, 4000), (1, 0.5, 4000)):
         path = paths.run_record("mine", "sst2", "student-baseline", seed)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"seconds": 4000, "device": "Abacus", "config": {"lr": lr}}))
-    text = table("--profile", "mine", "--tasks", "sst2", "--seeds", "0", "1", capsys=capsys)
+        path.write_text(json.dumps({"seconds": seconds, "device": "Abacus", "config": {"lr": lr}}))
+    text = table("--profile", "mine", "--tasks", "sst2", "--seeds", "0", "1", "2", capsys=capsys)
     assert re.search(r"baseline-seed0 .* 1 h 7 min\n.*measured on Abacus\n", text)
     assert re.search(r"baseline-seed1 .* 1 h 7 min\n.*measured on Abacus, with another config\n", text)
+    assert text.count("measured on") == 2
     path.write_text("{")
     assert plan.main(["--profile", "mine", "--tasks", "sst2", "--seeds", "1"]) == 2
     assert "is not JSON" in capsys.readouterr().err
