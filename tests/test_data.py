@@ -1,9 +1,13 @@
 """``load_task`` keeps its contract for every task, reads GLUE's files as they are, and otherwise names file, line and column."""
 
+import os
+import re
+from pathlib import Path
+
 import make_toy
 import pytest
 
-from distil import data, paths, records, words
+from distil import data, packaged, paths, records, words
 from distil.data import DataError, load_hub, load_task, read_tsv
 from distil.tasks import PAPER, QQP, SST2
 
@@ -141,3 +145,20 @@ def test_prepared_data_that_are_not_those_on_record_are_refused(tmp_path, monkey
         made["train"].map(lambda row: {"sentence1": row["sentence1"] + " x"}).to_parquet(str(path))
     with pytest.raises(DataError, match=r"p/sst2 are not those of their record.*Delete results/data/p/sst2\.json"):
         data.load_prepared("p", "sst2")
+
+
+@pytest.mark.skipif(not os.environ.get("GLUE_DIR"), reason="GLUE_DIR is not set: there is no SST-2 to compare with")
+def test_how_much_of_vader_movie_stands_in_sst2():
+    """What README says of it: 62% of the sentences, 98% of these with the same label, and four fifths of SST-2's dev."""
+    folder = data.load_directory(SST2, Path(os.environ["GLUE_DIR"]))
+    movie = packaged.load("sst2")
+
+    def labels(splits, *names):
+        return {re.sub("[^a-z0-9]", "", text.lower()): label for name in names for text, label in splits[name]}
+
+    glue, ours = labels(folder, "train", "dev"), labels(movie, *movie)
+    shared = glue.keys() & ours.keys()
+    assert len(shared) / len(ours) == pytest.approx(0.62, abs=0.01)
+    assert sum(glue[text] == ours[text] for text in shared) / len(shared) == pytest.approx(0.98, abs=0.01)
+    dev = labels(folder, "dev")
+    assert len(dev.keys() & ours.keys()) / len(dev) == pytest.approx(0.82, abs=0.01)
