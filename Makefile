@@ -42,17 +42,18 @@ endif
 ifneq ($(filter-out $(KNOWN_TASKS),$(TASKS))$(filter 0,$(words $(TASKS))),)
 $(error unknown TASKS '$(TASKS)': known are $(KNOWN_TASKS))
 endif
-ifneq ($(call matches,$(SEEDS), *[0-9]+( +[0-9]+)* *),ok)
-$(error SEEDS is '$(SEEDS)': give whole numbers, as in SEEDS="0 1 2")
+NUMBER := (0|[1-9][0-9]*)
+ifneq ($(call matches,$(SEEDS), *$(NUMBER)( +$(NUMBER))* *),ok)
+$(error SEEDS is '$(SEEDS)': give whole numbers without leading zeros, as in SEEDS="0 1 2")
 endif
-ifneq ($(call matches,$(TEACHER_SEED),[0-9]+),ok)
+ifneq ($(call matches,$(TEACHER_SEED),$(NUMBER)),ok)
 $(error TEACHER_SEED is '$(TEACHER_SEED)': give one whole number, as in TEACHER_SEED=0)
 endif
 
 # The arms of the profile, as name:task:stage, its seeds and the arms of `make reproduce`, read from lines of ablation.yaml
 # whose form a test checks. An arm has a teacher, a transfer set and students of its own from its stage on.
 ABLATION := configs/$(PROFILE)/ablation.yaml
-ARMS := $(shell sed -n 's/^  \([a-z0-9-]*\): {task: \([a-z0-9]*\), \([a-z_]*\): {.*/\1:\2:\3/p' $(ABLATION))
+ARMS := $(shell sed -n 's/^  \([a-z0-9-]*\): {task: \([a-z0-9-]*\), \([a-z_]*\): {.*/\1:\2:\3/p' $(ABLATION))
 QUICK := $(shell sed -n 's/^quick: \[\(.*\)\].*/\1/p' $(ABLATION) | tr -d ,)
 ABLATION_SEEDS := $(shell sed -n 's/^seeds: \[\(.*\)\].*/\1/p' $(ABLATION) | tr -d ,)
 
@@ -102,12 +103,28 @@ PAGES := $(RESULTS)/executed/$(PROFILE)
 # than they, has them all made again. `make trust` dates it back.
 CLONE := $(ARTIFACTS)/.clone
 
-# The user's own files, where the profile reads a folder: Make sees when they change.
+# A file that says what something was when it was last looked at, and is written when that has changed: what Make could not see
+# by the time of a file. $(1) the file, $(2) a command that prints what it should say; the first time it is dated back.
+remember = $(shell now=$$($(2)); mkdir -p '$(dir $(1))'; \
+  if [ ! -e '$(1)' ]; then printf '%s\n' "$$now" > '$(1)'; touch -t 200001010000 '$(1)'; \
+  elif [ "$$(cat '$(1)')" != "$$now" ]; then printf '%s\n' "$$now" > '$(1)'; fi)
+quoted = '$(subst ','"'"',$(1))'
+
+# The user's own files, where the profile reads a folder: by what is in them, since another folder's may be older.
 FOLDER_sst2 := SST-2
 FOLDER_qqp := QQP
 FOLDER_mnli := MNLI
-READS_FOLDER := $(and $(GLUE_DIR),$(shell grep -l '^source: hub' $(CONFIG)/data.yaml))
-tsv = $(if $(READS_FOLDER),$(wildcard $(GLUE_DIR)/$(or $(FOLDER_$(1)),$(1))/*.tsv))
+SOURCE := $(shell sed -n 's/^source: *"*\([^"\#]*[^"\# ]\).*/\1/p' $(CONFIG)/data.yaml)
+FOLDER := $(if $(filter hub,$(SOURCE)),$(GLUE_DIR),$(if $(filter toy packages,$(SOURCE)),,$(SOURCE)))
+files = $(if $(FOLDER),$(if $(filter $(1),$(TASKS)),$(ARTIFACTS)/$(PROFILE)/.files-$(1)))
+$(foreach t,$(TASKS),$(if $(FOLDER),$(call remember,$(call files,$(t)),cd $(call quoted,$(FOLDER))/$(or $(FOLDER_$(t)),$(t)) && cksum *.tsv)))
+
+# Students are called by their own seed alone, so another TEACHER_SEED must be seen to be one.
+TAUGHT_BY := $(ARTIFACTS)/$(PROFILE)/.teacher-seed
+TAUGHT_BY := $(if $(wildcard $(TAUGHT_BY))$(filter-out 0,$(TEACHER_SEED)),$(TAUGHT_BY))
+ifneq ($(TAUGHT_BY),)
+$(if $(wildcard $(TAUGHT_BY)),,$(call remember,$(TAUGHT_BY),echo 0))$(call remember,$(TAUGHT_BY),echo $(TEACHER_SEED))
+endif
 
 data = $(RESULTS)/data/$(PROFILE)/$(1).json
 run = $(RESULTS)/runs/$(PROFILE)/$(1)/$(2)-seed$(3).json
@@ -143,7 +160,7 @@ NEEDS_05 := notebooks/05_speed.ipynb $(CONFIG)/speed.yaml $(USES_05) $(CLONE)
 
 # $(1) task
 define task_rules
-$(call data,$(1)): $(NEEDS_01) $(call tsv,$(1)) $(if $(filter $(1),$(OWN_TASKS)),configs/tasks.yaml) | $(ENV)
+$(call data,$(1)): $(NEEDS_01) $(call files,$(1)) $(if $(filter $(1),$(OWN_TASKS)),configs/tasks.yaml) | $(ENV)
 	@$(STEP) 01_data --profile $(PROFILE) --task $(1)
 
 $(call teacher,$(1)): $(call data,$(1)) $(NEEDS_02) | $(ENV)
@@ -161,7 +178,7 @@ define student_rules
 $(call run,$(1),student-baseline,$(2)): $(call data,$(1)) $(NEEDS_04) | $(ENV) $(call after,$(1))
 	@$(STEP) 04_student --profile $(PROFILE) --task $(1) --role student-baseline --seed $(2) --teacher-seed $(TEACHER_SEED)
 
-$(call run,$(1),student-distilled,$(2)): $(call transfer,$(1)) $(NEEDS_04) | $(ENV)
+$(call run,$(1),student-distilled,$(2)): $(call transfer,$(1)) $(NEEDS_04) $(TAUGHT_BY) | $(ENV)
 	@$(STEP) 04_student --profile $(PROFILE) --task $(1) --role student-distilled --seed $(2) --teacher-seed $(TEACHER_SEED)
 endef
 
@@ -179,7 +196,7 @@ endef
 
 # $(1) an arm, $(2) seed
 define arm_rule
-$(call arm_run,$(1),$(2)): $(call arm_transfer,$(1)) $(ABLATION) $(NEEDS_04) | $(ENV)
+$(call arm_run,$(1),$(2)): $(call arm_transfer,$(1)) $(ABLATION) $(NEEDS_04) $(TAUGHT_BY) | $(ENV)
 	@$(STEP) 04_student --profile $(PROFILE) --task $(call task,$(1)) --arm $(call name,$(1)) --seed $(2) --teacher-seed $(TEACHER_SEED)
 endef
 
@@ -236,7 +253,7 @@ help: ## show this list
 
 env: $(ENV) ## make .venv from pinned versions, or fill the active conda environment
 
-SHOWN := $(PAGES)/06_results.ipynb $(if $(ABLATED),$(PAGES)/07_ablation.ipynb) $(if $(filter offline glue,$(PROFILE)),$(README))
+SHOWN := $(PAGES)/06_results.ipynb $(if $(ABLATED),$(PAGES)/07_ablation.ipynb) $(if $(filter offline glue,$(PROFILE)),$(if $(filter results,$(RESULTS)),$(README)))
 reproduce: $(RECORDS) $(SHOWN) ## run what is missing or outdated, for PROFILE, TASKS and SEEDS
 	@echo "Records of '$(PROFILE)' are complete: see $(PAGES)/06_results.ipynb"
 
@@ -265,10 +282,10 @@ test: lint ## lint, unit tests, and all notebooks by nbval
 	TQDM_DISABLE=1 $(PY) -m pytest --nbval --nbval-current-env notebooks/06_results.ipynb notebooks/07_ablation.ipynb
 
 # One small committed run, the plain movie student, from the download on, beside everything that is there.
-VERIFIED := $(CURDIR)/artifacts/verify
+VERIFIED := artifacts/verify
 verify: $(ENV) ## make a committed run again and say whether it matches, or by how much not
 	@rm -rf "$(VERIFIED)"
-	@DISTIL_ARTIFACTS="$(VERIFIED)" DISTIL_RESULTS="$(VERIFIED)/results" DISTIL_PACKAGES="$(or $(DISTIL_PACKAGES),$(CURDIR)/artifacts/packages)" \
+	@DISTIL_ARTIFACTS="$(VERIFIED)" DISTIL_RESULTS="$(VERIFIED)/results" DISTIL_PACKAGES="$(or $(DISTIL_PACKAGES),artifacts/packages)" \
 	  $(MAKE) --no-print-directory "$(VERIFIED)/results/runs/offline/sst2/student-baseline-seed0.json" PROFILE=offline TASKS=sst2 SEEDS=0
 	@$(PY) tests/verify.py "$(VERIFIED)/results"
 
@@ -302,7 +319,10 @@ trust: ## take the records of a clone as they are, so that `make reproduce` only
 	@touch -c -r $(ARTIFACTS)/.trusted $(foreach p,data/*/* runs/*/*/* ablation/*/*/* speed/*,$(wildcard $(RESULTS)/$(p).json))
 	@echo "The committed records count as fresh. 'make clean' takes this back."
 
+# In a DISTIL_ARTIFACTS of the user's only what has a name of ours inside a profile's folder; models there stay too.
+MADE := $(KNOWN_TASKS) executed failed release .readme .teacher-seed $(addprefix .files-,$(KNOWN_TASKS))
 clean: ## remove what a rule makes again (prepared data, weights, downloads); records and .venv stay
-	rm -rf $(foreach p,$(KNOWN_PROFILES) models packages site test verify drift .clone .trusted,"$(ARTIFACTS)/$(p)")
+	rm -rf $(foreach p,$(foreach k,$(KNOWN_PROFILES),$(addprefix $(k)/,$(MADE))) .clone .trusted,"$(ARTIFACTS)/$(p)")
+	rm -rf $(foreach p,models packages site test verify drift,"artifacts/$(p)")
 	rm -rf results/*/smoke results/speed/smoke.json .pytest_cache .ruff_cache .hypothesis
 	find distil notebooks $(wildcard tests) \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +

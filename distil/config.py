@@ -4,6 +4,7 @@ A config file is flat: one key per field. ``tasks:`` and ``roles:`` hold overrid
 a missing one or a value of the wrong type is an error that names the file.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self, TypeVar
@@ -191,6 +192,13 @@ class Arm:
 
 
 STAGES = ("teacher", "transfer_set", "student")
+ARM_NAME = "[a-z0-9][a-z0-9-]*"
+FILES = (
+    "teacher",
+    "transfer-set",
+    "student-baseline",
+    "student-distilled",
+)  # a run's files are called so; an arm's may not
 STEPS: dict[str, type[Config]] = {
     "data": DataConfig,
     "teacher": TeacherConfig,
@@ -250,14 +258,20 @@ def arms(profile: str) -> dict[str, Arm]:
     """The arms of ``configs/<profile>/ablation.yaml``, each checked against the config that it changes.
 
     Raises:
-        ConfigError: an arm has no task, no stage or more than one, or changes what its stage does not know.
+        ConfigError: an arm has no task, no stage or more than one, changes what its stage does not know, is not written on the
+            one line that Make reads too, or is called as other files are.
     """
-    found = {}
-    for name, values in read_yaml(profile, "ablation").get("arms", {}).items():
+    found, text = {}, (paths.CONFIGS / profile / "ablation.yaml").read_text(encoding="utf-8")
+    for name, values in (read_yaml(profile, "ablation").get("arms") or {}).items():
         where = f"configs/{profile}/ablation.yaml, arm {name}"
         stages = [stage for stage in STAGES if isinstance(values, dict) and isinstance(values.get(stage), dict)]
         if len(stages) != 1 or set(values) != {"task", *stages} or values["task"] not in TASKS:
             raise ConfigError(f"{where}: wanted {{task: one of {list(TASKS)}, one of {list(STAGES)}: {{key: value}}}}")
+        if not re.search(rf"^  {re.escape(str(name))}: {{task: {values['task']}, {stages[0]}: {{", text, re.MULTILINE):
+            raise ConfigError(f"{where}: write it on a line as Make reads it: '  {name}: {{task: {values['task']}, "
+                              f"{stages[0]}: {{key: value}}}}'")  # fmt: skip
+        if not re.fullmatch(ARM_NAME, str(name)) or str(name).endswith(FILES):
+            raise ConfigError(f"{where}: a name is of a-z, 0-9 and '-', and does not end in {' or '.join(FILES)}")
         arm = Arm(name, values["task"], stages[0], values[stages[0]])
         load(profile, arm.stage, arm.task, "student-distilled", arm.changes)
         found[name] = arm

@@ -36,7 +36,7 @@ KEYS = (
     "inputs",
     "outputs",
 )
-MAX_BYTES = 8192
+MAX_BYTES = 65_536  # a record is read in a glance, not a place for data; those in git stay under 8 KB
 SEAL, PREDICTIONS = "sha256", "predictions_sha256"  # keys of a record's own digest and of its predictions'
 _PAGES = (":(exclude)notebooks/06_results.ipynb", ":(exclude)notebooks/07_ablation.ipynb")  # a run renders them anew
 Predictions = Mapping[str, tuple[np.ndarray, np.ndarray]]  # split -> (logits [N, labels], labels [N])
@@ -69,8 +69,12 @@ def _git(*words: str) -> str:
 
 
 def config_of(config: Config) -> dict[str, Any]:
-    """The config as a record keeps it: a folder is named by its last part, so that no path of a machine is published."""
-    values = asdict(config)
+    """The config as a record keeps it."""
+    return nameless(asdict(config))
+
+
+def nameless(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of which a folder is named by its last part, so that no path of a machine is published."""
     return {
         key: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
         for key, value in values.items()
@@ -135,7 +139,7 @@ def write(path: Path, record: Mapping[str, Any], predictions: Predictions | None
     """Write the predictions, then the record, each whole or not at all.
 
     Raises:
-        RecordError: a run record lacks a key of ``KEYS``, or is not under 8 KB.
+        RecordError: a run record lacks a key of ``KEYS``, or is not under 64 KB.
     """
     if "role" in record and (missing := [key for key in KEYS if key not in record]):
         raise RecordError(f"{path.name}: a run record needs the keys {missing} as well")

@@ -56,7 +56,7 @@ def load_students(profile: str, task: str, role: str, arm: str = "") -> list[Run
     """The seeds of a student that may be compared with the others of its task; ``left_out`` counts those that may not.
 
     All must have been given the same data; all seeds the same config, an arm that of the full method with its own change; and
-    a distilled student the transfer set on record, labelled by the teacher on record.
+    a distilled student the transfer set on record, labelled by the one teacher on record.
     """
     reference, runs = _reference(profile, task), load_runs(profile, task, role, arm)
     if reference is None or not runs:
@@ -65,12 +65,14 @@ def load_students(profile: str, task: str, role: str, arm: str = "") -> list[Run
         config_of_all, sets = runs[0].record["config"], {None}
     else:
         changes = config.arms(profile)[arm].changes_of("student") if arm else {}
-        config_of_all, sets = reference.record["config"] | changes, _sets_on_record(profile, task, arm)
+        config_of_all = reference.record["config"] | records.nameless(changes)
+        sets = _sets_on_record(profile, task, arm)
     return [
         run for run in runs
         if run.record["config"] == config_of_all
         and _of(run, "data/") == _of(reference, "data/")
         and run.record["inputs"].get("transfer-set") in sets
+        and (role == "student-baseline" or run.record.get("teacher_seed") == reference.record.get("teacher_seed"))
     ]  # fmt: skip
 
 
@@ -98,6 +100,11 @@ def _sets_on_record(profile: str, task: str, arm: str = "") -> set[str | None]:
 
 def _of(run: Run, kind: str) -> dict[str, str]:
     return {name: sha for name, sha in run.record["inputs"].items() if name.startswith(kind)}
+
+
+def _splits_of_all(runs: Sequence[Run]) -> list[str]:
+    """The splits that every run has answers on, in the order of the first."""
+    return [split for split in runs[0].predictions if all(split in run.predictions for run in runs)]
 
 
 def judged(runs: Sequence[Run]) -> str:
@@ -157,7 +164,7 @@ def table(profile: str) -> list[dict[str, Any]]:
         runs |= {"teacher": teachers(profile, task)}
         if not all(runs.values()):
             continue
-        for split in runs["student-distilled"][0].predictions:
+        for split in _splits_of_all([*runs["student-baseline"], *runs["student-distilled"]]):
             for metric in ("accuracy", "f1") if spec.f1 else ("accuracy",):
                 rows.append(_row(task, split, metric, runs))
     return rows
@@ -278,7 +285,7 @@ def ablation(profile: str, task: str = "sst2") -> list[dict[str, Any]]:
                 "seeds": [run.record["seed"] for run in runs],
                 "examples": runs[0].record.get("training_examples", 0),
                 "steps": runs[0].record.get("steps", 0),
-                "scores": {split: mean_score(runs, split) for split in runs[0].predictions},
+                "scores": {split: mean_score(runs, split) for split in _splits_of_all(runs)},
                 "split": split,
                 "difference": gap(full, runs),
                 "teacher": mean_score(behind, "dev")[0] if behind and name != "plain" else None,

@@ -138,7 +138,7 @@ def run(step: Step) -> Path:
         StepError: the notebook failed or wrote no record, or another process runs this step.
         OSError: the disk is full, or nearly so.
     """
-    source = paths.NOTEBOOKS / f"{step.notebook}.ipynb"
+    started, source = time.time(), paths.NOTEBOOKS / f"{step.notebook}.ipynb"
     values = to_inject(source, parameters(step))
     if ranks.world_size() > 1 and step.notebook not in SHARED:
         raise StepError(f"{step.title} is for one process; {' and '.join(SHARED)} can share their work among several")
@@ -150,19 +150,30 @@ def run(step: Step) -> Path:
     if (free := shutil.disk_usage(part.parent).free) < needed:
         raise OSError(errno.ENOSPC, f"only {free / 1e9:.1f} GB free, wanted {needed / 1e9:.0f}")
     with _alone(step, part.with_suffix(".lock")):
-        started = time.time()
         try:
             executed = execute(source, part, values)
             if step.record and not (step.record.exists() and step.record.stat().st_mtime >= started - 1):
                 raise ExecutionError(f"every cell ran, but no record was written to {step.record}")
-            if step.record:  # Make must see what was edited while the step ran as younger than what it made
-                os.utime(step.record, (started, started))
+            if any(path.stat().st_mtime > started for path in _made_from(step, source)):
+                os.utime(step.record, (started, started))  # Make must see what was edited meanwhile as younger
         except ExecutionError as error:
             kept = part.parents[1] / "failed" / part.name.replace(".part", "")
             raise StepError(f"{step.title} failed {keep_failed(source, part, kept, str(error))}") from None
         published = _publish(step, source, scrub(executed))
         part.unlink()
         return published
+
+
+def _made_from(step: Step, notebook: Path) -> Iterator[Path]:
+    """The files that a step's record depends on: code, settings, and the records of the steps before it."""
+    if step.record:
+        yield from (notebook, *(paths.ROOT / "distil").glob("*.py"), *(paths.CONFIGS / step.profile).glob("*.yaml"))
+        before = [paths.data_record(step.profile, step.task), paths.CONFIGS / "tasks.yaml"]
+        for role in ("teacher", "transfer-set"):
+            before += [
+                paths.run_record(step.profile, step.task, role, step.teacher_seed, arm) for arm in ("", step.arm)
+            ]
+        yield from (path for path in before if path.exists() and path != step.record)
 
 
 def _follow(source: Path, values: dict[str, Any]) -> Path:
@@ -199,7 +210,7 @@ def _alone(step: Step, path: Path) -> Iterator[None]:
 def _publish(step: Step, source: Path, executed: NotebookNode) -> Path:
     target = _home(step) / "executed" / step.profile / step.task / f"{step.name}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)
-    if step.notebook in SHOWN and step.profile == SHOWN_PROFILE:
+    if step.notebook in SHOWN and step.profile == SHOWN_PROFILE and paths.RESULTS == paths.ROOT / "results":
         keep_outputs(source, executed)
     part = target.with_suffix(".part")
     nbformat.write(executed, part)  # after the source notebook, so that Make sees the copy as the newer

@@ -49,6 +49,8 @@ def test_every_arm_changes_one_stage_of_its_task(profile):
         ("{task: sst2, student: {alpha: 1.0}, teacher: {epochs: 1}}", "arm x: wanted"),
         ("{task: sst2, student: {alfa: 1.0}}", "unknown key .'alfa'"),
         ("3", "arm x: wanted"),
+        ("{student: {alpha: 1.0}, task: sst2}", "write it on a line as Make reads it: '  x: {task: sst2, student: {"),
+        ("\n    task: sst2\n    student: {alpha: 1.0}", "write it on a line"),
     ],
 )
 def test_a_wrong_arm_is_refused(tmp_path, monkeypatch, text, wanted):
@@ -56,10 +58,22 @@ def test_a_wrong_arm_is_refused(tmp_path, monkeypatch, text, wanted):
     for name in ("student", "teacher"):
         text_of = (paths.CONFIGS / "smoke" / f"{name}.yaml").read_text(encoding="utf-8")
         (tmp_path / "mine" / f"{name}.yaml").write_text(text_of, encoding="utf-8")
-    (tmp_path / "mine" / "ablation.yaml").write_text(f"arms:\n  x: {text}\n", encoding="utf-8")
     monkeypatch.setattr(paths, "CONFIGS", tmp_path)
+    (tmp_path / "mine" / "ablation.yaml").write_text(f"arms:\n  x: {text}\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=wanted):
         config.arms("mine")
+    good = "{task: sst2, student: {alpha: 1.0}}"
+    (tmp_path / "mine" / "ablation.yaml").write_text(f"arms:\n  x: {good}\n", encoding="utf-8")
+    assert config.arms("mine")["x"].changes == {"alpha": 1.0}
+    for name in (
+        "teacher",
+        "x-teacher",
+        "x-transfer-set",
+        "X",
+    ):  # files of other runs are called so, or Make does not read it
+        (tmp_path / "mine" / "ablation.yaml").write_text(f"arms:\n  {name}: {good}\n", encoding="utf-8")
+        with pytest.raises(ConfigError, match="a name is of"):
+            config.arms("mine")
 
 
 @pytest.fixture

@@ -201,16 +201,46 @@ def test_a_file_of_glue_dir_that_changes_is_noticed_where_it_is_read(clone, tmp_
     for folder in ("SST-2", "QQP"):
         (tmp_path / "glue" / folder).mkdir(parents=True)
         (tmp_path / "glue" / folder / "train.tsv").touch()
+    other = shutil.copytree(tmp_path / "glue", tmp_path / "another's glue")
+    (other / "QQP" / "train.tsv").write_text("is there\t1\n")
+    os.utime(other / "QQP" / "train.tsv", (0, 0))  # older than every record, as GLUE's own files are
     settings = ["reproduce", "TASKS=sst2 qqp", f"GLUE_DIR={tmp_path / 'glue'}"]
     for profile in ("glue", "offline"):
         make(clone, *settings, f"PROFILE={profile}")
     ran(clone)
     touch_later(tmp_path / "glue" / "QQP" / "train.tsv")
+    make(clone, *settings, "PROFILE=glue")
+    assert ran(clone) == [], "its time changed, not what is in it"
+    time.sleep(1.1)  # the records above must be older than what is noticed now
+    settings[-1] = f"GLUE_DIR={other}"
     make(clone, *settings, "PROFILE=offline")
     assert ran(clone) == []
     make(clone, *settings, "PROFILE=glue")
     again = ran(clone)
     assert "01_data qqp" in again and "04_student qqp student-distilled 0" in again and "01_data sst2" not in again
+    make(clone, *settings, "PROFILE=glue")
+    assert ran(clone) == []
+
+
+def test_a_clone_may_trust_its_records_of_a_users_folder(clone, tmp_path):
+    (tmp_path / "glue" / "SST-2").mkdir(parents=True)
+    (tmp_path / "glue" / "SST-2" / "train.tsv").touch()
+    settings = ["reproduce", "TASKS=sst2", "PROFILE=glue", f"GLUE_DIR={tmp_path / 'glue'}"]
+    make(clone, *settings)
+    ran(clone)
+    shutil.rmtree(clone / "artifacts")
+    make(clone, "trust")
+    make(clone, *settings)
+    assert ran(clone) == ["06_results", "readme"]
+
+
+def test_another_teacher_seed_has_the_students_made_again(clone):
+    for seed in ("0", "1", "0"):
+        make(clone, "reproduce", "TASKS=qqp", f"TEACHER_SEED={seed}")
+        assert "04_student qqp student-distilled 0" in ran(clone), seed
+        time.sleep(1.1)
+    make(clone, "reproduce", "TASKS=qqp")
+    assert ran(clone) == []
 
 
 def test_a_student_without_a_teacher(clone):
@@ -267,6 +297,8 @@ def test_smoke_runs_every_task_of_its_own_profile(clone):
         ("JOBS=2\n3", "JOBS is"),
         ("TEACHER_SEED=0;touch hurt", "TEACHER_SEED is '0;touch hurt': give one whole number"),
         ("TEACHER_SEED=", "TEACHER_SEED is ''"),
+        ("SEEDS=0 01", "SEEDS is '0 01': give whole numbers without leading zeros"),
+        ("TEACHER_SEED=00", "TEACHER_SEED is '00'"),
     ],
 )
 def test_unknown_settings_say_what_is_known(clone, setting, message):
@@ -275,14 +307,15 @@ def test_unknown_settings_say_what_is_known(clone, setting, message):
 
 
 def test_clean_takes_what_it_made_and_nothing_of_the_users(clone, tmp_path):
-    """A folder with a space in its name, of which a part is its own neighbour's, and a file that somebody put there."""
+    """A folder with a space in its name, of which a part is its own neighbour's, and files that somebody put there."""
     home, neighbour = tmp_path / "my runs", tmp_path / "my"
-    for folder in (home / "offline", home / "models", neighbour, home / "thesis"):
+    made = [home / "offline" / "sst2", home / "offline" / "executed", clone / "artifacts" / "models"]
+    users = [neighbour, home / "thesis", home / "glue" / "SST-2", home / "models" / "mine", home / "site"]
+    for folder in (*made, *users):
         folder.mkdir(parents=True)
         (folder / "file").write_text("x")
     make(clone, "clean", DISTIL_ARTIFACTS=str(home))
-    assert sorted(path.name for path in home.iterdir()) == ["thesis"]
-    assert (neighbour / "file").exists() and (home / "thesis" / "file").exists()
+    assert not any(folder.exists() for folder in made) and all((folder / "file").exists() for folder in users)
 
 
 def test_help_is_the_default(clone):

@@ -65,9 +65,10 @@ def test_verdicts_follow_the_numbers(results):
     assert verdict("p", "The distilled student gains") == "reproduced"
     put("p", "sst2", "student-distilled", 0.785)
     assert verdict("p", "The distilled student gains") == "undecided: the interval includes 0"
+    assert verdict("p", "The gain is of").startswith("cannot tell")
     put("p", "sst2", "student-distilled", 0.70)
     assert verdict("p", "The distilled student gains") == "not reproduced: the other way round"
-    assert verdict("p", "The gain is of").startswith("cannot tell")
+    assert verdict("p", "The gain is of") == "smaller than the paper's"
 
 
 def test_the_ablation_compares_with_the_full_method(results):
@@ -95,6 +96,26 @@ def test_runs_of_another_config_data_or_teacher_are_left_out(results):
     assert report.left_out("p", "sst2") == 2 and report.left_out("p", "sst2", arm="kl") == 1
     put("p", "sst2", "transfer-set", 0.9, inputs={"teacher/model.safetensors": "another"})
     assert report.table("p") == []  # no student learned from a set that the teacher on record labelled
+
+
+def test_students_of_two_teachers_do_not_share_a_row(results):
+    put("p", "sst2", "student-distilled", 0.99, seed=1, teacher_seed=1)
+    put("p", "sst2", "student-baseline", 0.78, seed=1)
+    assert report.table("p")[0]["seeds"] == [0] and report.left_out("p", "sst2") == 1
+
+
+def test_an_arm_with_a_folder_of_the_users_is_told_by_the_folders_name(results, monkeypatch):
+    arms = {"mine": config.Arm("mine", "sst2", "student", {"vectors": "/data/glove.txt"})}
+    monkeypatch.setattr(config, "arms", lambda profile: arms)
+    put("p", "sst2", "student-distilled", 0.9, arm="mine", config={"model": "packages", "vectors": "glove.txt"})
+    assert "mine" in [row["name"] for row in report.ablation("p", "sst2")]
+
+
+def test_a_gap_is_taken_over_the_seeds_that_both_have(results):
+    put("p", "sst2", "student-distilled", 0.99, seed=1)
+    full, arm = (report.students_of("p", "sst2", name) for name in ("full", "real-only"))
+    assert len(full) == 2 and report.gap(full, arm)[0] == pytest.approx(-0.05)
+    assert report.gap(arm, full)[0] == pytest.approx(0.05)
 
 
 def test_verdicts_are_taken_from_test_where_there_is_one(results):

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import time
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
@@ -121,12 +122,28 @@ def test_report_page_keeps_its_outputs_in_place(place, monkeypatch):
     source = write_notebook("06_results", "print(6 * 7)", parameters='profile = "offline"  # folder of configs/')
     before = nbformat.read(source, as_version=4)
     assert steps.main(["06_results", "--profile", "offline"]) == 0
+    assert nbformat.read(source, as_version=4) == before, "results elsewhere are not the page's"
+    monkeypatch.setattr(paths, "ROOT", place)
+    assert steps.main(["06_results", "--profile", "offline"]) == 0
     after = nbformat.read(source, as_version=4)
     assert [(c.id, c.source, c.metadata) for c in after.cells] == [(c.id, c.source, c.metadata) for c in before.cells]
     assert after.cells[2].outputs[0].text == "42\n"
     assert after.metadata == before.metadata
     copy = paths.RESULTS / "executed" / "offline" / "06_results.ipynb"
     assert copy.stat().st_mtime_ns >= source.stat().st_mtime_ns  # Make must not run it again
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_record_is_as_old_as_its_end_unless_its_sources_changed_on_the_way(place, changed):
+    """A page made meanwhile of older records must not pass for fresh; an edit made meanwhile must be seen."""
+    path = paths.NOTEBOOKS / "01_data.ipynb"
+    cell = record_cell() + (f"\nimport os; os.utime({str(path)!r})" if changed else "")
+    source = write_notebook("01_data", "import time; time.sleep(1)", cell)
+    os.utime(source, (0, 0))
+    started = time.time()
+    assert steps.main(RUN) == 0
+    made = paths.data_record("smoke", "sst2").stat().st_mtime
+    assert made < source.stat().st_mtime if changed else made > started + 1
 
 
 def test_a_step_that_another_process_runs_is_left_to_it(place, capfd):
