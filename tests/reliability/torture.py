@@ -52,7 +52,7 @@ def copy_of_the_project(home: Path) -> Path:
 
 
 def start(home: Path, options: argparse.Namespace) -> subprocess.Popen:
-    """``make reproduce`` in the copy, with this environment's Python, in a session of its own."""
+    """``make reproduce``, or other goals, in the copy, with this environment's Python, in a session of its own."""
     (home / "installed").touch()  # younger than the pins: nothing is installed into the environment that is used here
     settings = [
         f"PROFILE={options.profile}",
@@ -68,7 +68,12 @@ def start(home: Path, options: argparse.Namespace) -> subprocess.Popen:
     log = (home / "log.txt").open("a", encoding="utf-8")
     print("start", file=log, flush=True)
     return subprocess.Popen(
-        ["make", "reproduce", *settings], cwd=home, env=environment, stdout=log, stderr=log, start_new_session=True
+        ["make", *options.goals.split(), *settings],
+        cwd=home,
+        env=environment,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
     )
 
 
@@ -194,8 +199,9 @@ def suite() -> dict[str, dict[str, int]]:
 
 
 def references(home: Path, options: argparse.Namespace) -> list[Path]:
-    """Records of a run that was left alone, which the disturbed one has to equal: teachers, transfer sets and both students."""
-    folders = [home / "results" / "runs" / options.profile / task for task in options.tasks.split()]
+    """Records of a run that was left alone, which the disturbed one has to equal; of the committed ones those of the main runs."""
+    parts = ("runs",) if options.committed else ("runs", "ablation")
+    folders = [home / "results" / part / options.profile / task for part in parts for task in options.tasks.split()]
     return sorted(path for folder in folders for path in folder.glob("*-seed0.json"))
 
 
@@ -226,6 +232,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=25)
     parser.add_argument("--longest", type=float, default=25.0, help="seconds until a kill, at most")
     parser.add_argument("--forget", type=float, default=0.3, help="chance that a finished step is undone after a kill")
+    parser.add_argument("--goals", default="reproduce", help="what Make is asked for")
     parser.add_argument("--jobs", help="JOBS of Make; teachers depend on the threads that it leaves each step")
     parser.add_argument("--committed", action="store_true", help="compare with results/ instead of a run left alone")
     parser.add_argument("--seed", type=int, default=0)
