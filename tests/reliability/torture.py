@@ -199,7 +199,7 @@ def suite() -> dict[str, dict[str, int]]:
 
 
 def references(home: Path, options: argparse.Namespace) -> list[Path]:
-    """Records of a run that was left alone, which the disturbed one has to equal; of the committed ones those of the main runs."""
+    """Records of a run that was left alone, which the disturbed one has to equal; of the committed ones the main runs'."""
     parts = ("runs",) if options.committed else ("runs", "ablation")
     folders = [home / "results" / part / options.profile / task for part in parts for task in options.tasks.split()]
     return sorted(path for folder in folders for path in folder.glob("*-seed0.json"))
