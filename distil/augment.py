@@ -11,7 +11,7 @@ import itertools
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from distil.words import MASK
 from distil.workers import spread
@@ -47,19 +47,18 @@ def augment(
         p_ng: probability that only a random n-gram of the result is kept, n uniform on 1..5, every window equally likely.
         rng: all randomness comes from ``rng.random()``.
     """
-    words = []
-    for token, tag in zip(tokens, tags, strict=True):
-        draw = rng.random()
-        if draw < p_mask:
-            words.append(MASK)
-        elif draw < p_mask + p_pos and tag in unigrams_by_tag:
-            same_tag = unigrams_by_tag[tag]
-            words.append(same_tag[int(rng.random() * len(same_tag))])
-        else:
-            words.append(token)
-    if rng.random() < p_ng:
-        n = min(1 + int(rng.random() * MAX_NGRAM), len(words))
-        start = int(rng.random() * (len(words) - n + 1))
+    words, uniform, p_change = list(tokens), rng.random, p_mask + p_pos
+    for place, tag in enumerate(tags):
+        draw = uniform()
+        if draw < p_change:
+            if draw < p_mask:
+                words[place] = MASK
+            elif tag in unigrams_by_tag:
+                same_tag = unigrams_by_tag[tag]
+                words[place] = same_tag[int(uniform() * len(same_tag))]
+    if uniform() < p_ng:
+        n = min(1 + int(uniform() * MAX_NGRAM), len(words))
+        start = int(uniform() * (len(words) - n + 1))
         words = words[start : start + n]
     return words
 
@@ -73,8 +72,7 @@ def unigrams(tokens: Iterable[Sequence[str]], tags: Iterable[Sequence[str]]) -> 
     return by_tag
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """One example of the transfer set: the row it came from, real or synthetic, and one or two sentences (words and spaces)."""
 
     idx: int
@@ -116,7 +114,7 @@ def transfer_set(
     rules = _Rules(by_tag, n_iter, {"p_mask": p_mask, "p_pos": p_pos, "p_ng": p_ng}, seed)
     seen: set[bytes] = set()
     for idx, example in enumerate(zip(*sentences, strict=True)):
-        yield from _new(idx, REAL, [tuple(" ".join(words) for words in example)], seen)
+        yield from _new(idx, REAL, [_keyed(tuple(map(" ".join, example)))], seen)
     examples = enumerate(zip(zip(*sentences, strict=True), zip(*tags, strict=True), strict=True))
     chunks = iter(lambda: list(itertools.islice(examples, _CHUNK)), [])
     workers = min(workers, -(-len(sentences[0]) // _CHUNK) or 1)
@@ -128,29 +126,34 @@ def transfer_set(
 _CHUNK = 2000  # examples that one process draws from at a time
 _in_this_process: dict[str, _Rules] = {}
 Example = tuple[tuple[Sequence[str], ...], tuple[Sequence[str], ...]]  # words and tags of the one or two sentences
+Keyed = tuple[bytes, tuple[str, ...]]  # a digest of the one or two sentences, and these
 
 
 def _start_drawing(rules: _Rules) -> None:
     _in_this_process["rules"] = rules
 
 
-def _draw_chunk(chunk: Sequence[tuple[int, Example]]) -> list[tuple[int, list[tuple[str, ...]]]]:
+def _draw_chunk(chunk: Sequence[tuple[int, Example]]) -> list[tuple[int, list[Keyed]]]:
     return [(idx, _draw(idx, example, _in_this_process["rules"])) for idx, example in chunk]
 
 
-def _draw(idx: int, example: Example, rules: _Rules) -> list[tuple[str, ...]]:
+def _draw(idx: int, example: Example, rules: _Rules) -> list[Keyed]:
+    """The different ones among the draws from one example, in their order."""
     rng = random.Random(f"{rules.seed}/{idx}")
     sentences, tags = example
-    whole = tuple(" ".join(words) for words in sentences)
-    drawn = []
+    whole, drawn = list(map(" ".join, sentences)), {}
     for iteration in range(rules.n_iter):
-        changed = _changed_columns(len(sentences), iteration)
-        drawn.append(tuple(
-            " ".join(augment(sentences[column], tags[column], rules.by_tag, **rules.rates, rng=rng))
-            if column in changed else whole[column]
-            for column in range(len(sentences))
-        ))  # fmt: skip
-    return drawn
+        texts = whole.copy()
+        for column in _changed_columns(len(sentences), iteration):
+            words = augment(sentences[column], tags[column], rules.by_tag, **rules.rates, rng=rng)
+            texts[column] = " ".join(words)
+        drawn[tuple(texts)] = None
+    return list(map(_keyed, drawn))
+
+
+def _keyed(sentences: tuple[str, ...]) -> Keyed:
+    """With a digest of 16 bytes: MNLI at the paper's scale is four million pairs, too many to remember whole."""
+    return hashlib.blake2b("\t".join(sentences).encode(), digest_size=16).digest(), sentences
 
 
 def _changed_columns(columns: int, iteration: int) -> tuple[int, ...]:
@@ -158,10 +161,9 @@ def _changed_columns(columns: int, iteration: int) -> tuple[int, ...]:
     return (0,) if columns == 1 else ((0,), (1,), (0, 1))[iteration % 3]
 
 
-def _new(idx: int, kind: int, drawn: Iterable[tuple[str, ...]], seen: set[bytes]) -> Iterator[Sample]:
-    """Those not seen before; remembers 16 bytes a sample, not the sample: MNLI at the paper's scale is four million pairs."""
-    for sentences in drawn:
-        key = hashlib.blake2b("\t".join(sentences).encode(), digest_size=16).digest()
+def _new(idx: int, kind: int, drawn: Iterable[Keyed], seen: set[bytes]) -> Iterator[Sample]:
+    """Those not seen before."""
+    for key, sentences in drawn:
         if key not in seen:
             seen.add(key)
             yield Sample(idx, kind, sentences)

@@ -28,7 +28,7 @@ GUARDED = {  # file of tests -> what it does to the pipeline
     "makefile": "what runs again after which change; hostile settings",
     "records": "records: whole or not at all, refused if a value has changed",
     "augment": "the three rules: the same draws for any number of processes",
-    "words": "tokenization and tags: the same for any number of processes",
+    "words": "tokenization and tags; a tagger whose pickle would run code",
 }
 SHOWN = ("glue", "offline")  # profiles whose results README shows, where there are any
 NOTE = (

@@ -17,13 +17,12 @@ import pyarrow.parquet as pq
 from nltk.tag import DefaultTagger, UnigramTagger
 from nltk.tag.perceptron import PerceptronTagger
 from nltk.tokenize import NLTKWordTokenizer
-from tqdm import tqdm
 
 from distil import packages, paths
-from distil.workers import spread
+from distil.perceptron import Perceptron
 
 MASK = "[MASK]"  # what the masking rule writes: the teacher's mask token, the student's unknown word
-Tagger = Callable[[Sequence[str]], list[str]]
+Tagger = Callable[[Sequence[Sequence[str]]], list[list[str]]]  # words of many sentences -> their tags
 
 _TREEBANK = NLTKWordTokenizer()
 _QUOTES = {"``": '"', "''": '"'}
@@ -76,7 +75,7 @@ def tagger_file(name: str) -> Path:
 
 
 def load_tagger(name: str) -> Tagger:
-    """A function from words to Penn Treebank tags, one a word.
+    """A function from the words of many sentences to their Penn Treebank tags, one a word.
 
     Args:
         name: ``toy`` (a small lexicon for the toy set), ``packages`` (NLTK's averaged perceptron tagger, weights from a
@@ -85,53 +84,23 @@ def load_tagger(name: str) -> Tagger:
     if name == "toy":
         lexicon = json.loads(tagger_file("toy").read_text(encoding="utf-8"))
         tagger = UnigramTagger(model=lexicon, backoff=DefaultTagger("NN"))
-    elif name == "packages":
-        tagger = _perceptron_from_package()
-    elif name == "nltk":
+        return lambda sentences: [[tag for _, tag in tagger.tag(list(words))] for words in sentences]
+    if name == "packages":
+        return Perceptron(_perceptron_from_package()).tag
+    if name == "nltk":
         import nltk
 
         nltk.download("averaged_perceptron_tagger_eng", quiet=True)
-        tagger = PerceptronTagger()
-    else:
-        raise ValueError(f"tagger must be 'toy', 'packages' or 'nltk', got {name!r}")
-    return lambda words: [tag for _, tag in tagger.tag(list(words))]
+        return Perceptron(PerceptronTagger()).tag
+    raise ValueError(f"tagger must be 'toy', 'packages' or 'nltk', got {name!r}")
 
 
-# --- many sentences ---------------------------------------------------------------------------------------------------
-
-_CHUNK = 2000  # sentences that one process tags at a time
-_in_this_process: dict[str, Tagger] = {}
-
-
-def tag_sentences(sentences: Sequence[Sequence[str]], tagger: str, *, workers: int = 1) -> list[list[str]]:
-    """Tags of every sentence, in order; the same whatever the number of processes.
-
-    Args:
-        tagger: as for ``load_tagger``.
-    """
-    chunks = [sentences[start : start + _CHUNK] for start in range(0, len(sentences), _CHUNK)]
-    load_tagger(tagger)  # here first: what it fetches or unpacks is then there for every process
-    tagged = spread(
-        _tag_chunk, chunks, workers=min(workers, len(chunks) or 1), setup=_start_tagging, arguments=(tagger,)
-    )
-    bar = tqdm(tagged, total=len(chunks), desc="tagging", unit="chunk", mininterval=2)
-    return [tags for chunk in bar for tags in chunk]
-
-
-def _start_tagging(tagger: str) -> None:
-    _in_this_process["tagger"] = load_tagger(tagger)
-
-
-def _tag_chunk(sentences: Sequence[Sequence[str]]) -> list[list[str]]:
-    return [_in_this_process["tagger"](words) for words in sentences]
-
-
-def cached_tags(sentences: Sequence[Sequence[str]], tagger: str, path: Path, *, workers: int = 1) -> list[list[str]]:
-    """``tag_sentences``, kept in the Parquet file ``path`` for the next time; another file, or a damaged one, is made anew."""
+def cached_tags(sentences: Sequence[Sequence[str]], tagger: str, path: Path) -> list[list[str]]:
+    """Tags of every sentence, kept in the Parquet file ``path`` for the next time; a damaged one, or of others, is made anew."""
     about = {"tagger": tagger_key(tagger), "sentences": _digest(sentences)}
     if (kept := _kept_tags(path, about)) is not None:
         return kept
-    tagged = tag_sentences(sentences, tagger, workers=workers)
+    tagged = load_tagger(tagger)(sentences)
     table = pa.table({"tags": [" ".join(tags) for tags in tagged]})
     table = table.replace_schema_metadata(about | {"tags": _digest(tagged)})
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, TypeVar
@@ -14,8 +15,9 @@ AHEAD = 4  # chunks a worker that are under way at once: bounds the results that
 
 
 def available() -> int:
-    """Processors that this process may use, eight at most: more do not pay for what they cost to start."""
-    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    """Processes that pay: at most eight, and on fewer than four cores this one alone, since passing results on costs as much."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(8, cores) if cores >= 4 else 1
 
 
 def spread(
@@ -40,8 +42,11 @@ def spread(
     context = multiprocessing.get_context("spawn")  # a forked process could hang on a lock of a library's thread
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=arguments) as pool:
         chunks = iter(chunks)
-        while wave := list(itertools.islice(chunks, AHEAD * workers)):
-            yield from pool.map(function, wave)
+        under_way = deque(pool.submit(function, chunk) for chunk in itertools.islice(chunks, AHEAD * workers))
+        while under_way:
+            done = under_way.popleft().result()
+            under_way.extend(pool.submit(function, chunk) for chunk in itertools.islice(chunks, 1))
+            yield done
 
 
 def _start(parent: int, setup: Callable[..., None], arguments: tuple[Any, ...]) -> None:

@@ -112,7 +112,7 @@ def bench_augmentation(sentences: list[list[str]], n_iter: int) -> dict[str, flo
     """Tagging and drawing, timed apart, in source sentences a second and scaled to the paper's number of sentences."""
     rates, processes = {"p_mask": 0.1, "p_pos": 0.1, "p_ng": 0.25}, workers.available()
     start = time.perf_counter()
-    tags = words.tag_sentences(sentences, "packages", workers=processes)
+    tags = words.load_tagger("packages")(sentences)
     tagged = time.perf_counter()
     drawn = sum(1 for _ in augment.transfer_set([sentences], [tags], n_iter=n_iter, **rates, seed=0, workers=processes))
     done = time.perf_counter()

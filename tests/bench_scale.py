@@ -66,7 +66,7 @@ def run(pairs: int, folder: Path, processes: int) -> dict[str, float]:
     texts = [sentences(pairs, quantiles, vocabulary, rng) for quantiles in (PREMISE, HYPOTHESIS)]
     began = time.perf_counter()
     columns = [words.split_all(column) for column in texts]
-    tags = [words.tag_sentences(column, "packages", workers=processes) for column in columns]
+    tags = [words.load_tagger("packages")(column) for column in columns]
     tagged = time.perf_counter()
     name, _ = pretrained.resolve_model("packages")
     _, tokenizer = pretrained.load(name, 3)
