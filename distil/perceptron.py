@@ -48,10 +48,8 @@ class Perceptron:
         words[:, 0], words[:, 1] = edges[0], edges[1]
         words[np.arange(len(order)), lengths + 2], words[np.arange(len(order)), lengths + 3] = edges[2], edges[3]
         chosen = np.empty((len(order), words.shape[1]), int)
-        chosen[:, 0], chosen[:, 1] = (
-            self.place[START[1]],
-            self.place[START[0]],
-        )  # NLTK has them the other way round here
+        before = (START[1], START[0])  # NLTK starts from the tag -START-, and has -START2- before that
+        chosen[:, 0], chosen[:, 1] = (self.place[tag] for tag in before)
         matrix = np.array(self.matrix)
         for t in range(2, words.shape[1] - 2):
             n = int((lengths > t - 2).sum())
