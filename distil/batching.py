@@ -53,7 +53,7 @@ class Column:
 
     def batch(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """Padded ids [B, L] and lengths [B] of some rows."""
-        lengths = self.lengths[rows]
+        lengths = self.offsets[rows + 1] - self.offsets[rows]
         positions = np.arange(lengths.max())
         inside = positions < lengths[:, None]
         where = np.where(inside, self.offsets[rows][:, None] + positions, 0)

@@ -1,9 +1,10 @@
 """``make bench``: throughput of each stage against a plain reference, as ratios measured in one run on real sentences.
 
 References are what one would write first: labelling unsorted, float32, batches of 32; training through packed
-``nn.LSTM`` and dense AdaDelta in batches as they come; inference by the same eager network; drawing as distil-bilstm does it, of
-which 435 source sentences a second were measured. Then the transfer set of a task of pairs at MNLI's size and at parts of it
-(``bench_scale.py``, each in a process of its own). Writes ``results/bench.json`` and its figure.
+``nn.LSTM`` and dense AdaDelta in batches as they come; inference by the same network, as they come; drawing as
+distil-bilstm does it, of which 435 source sentences a second were measured. Then the transfer set of a task of pairs at
+MNLI's size and at parts of it (``bench_scale.py``, each in a process of its own). Writes ``results/bench.json`` and its
+figure.
 """
 
 import argparse
@@ -131,9 +132,10 @@ def bench_labelling(texts: list[str], repeats: int) -> dict[str, float]:
     """Sentences a second, plain and ours, and the bound of the matrix product."""
     folder, _ = pretrained.resolve_model("packages")
     model, tokenizer = pretrained.load(folder, 2)
+    budget = load("offline", "transfer_set", "sst2").token_budget
     plain = len(texts) / median_seconds(lambda: plain_labelling(model, tokenizer, texts), repeats)
     ours = len(texts) / median_seconds(
-        lambda: teacher.predict_logits(model, tokenizer, [texts], token_budget=2048, progress=False), repeats
+        lambda: teacher.predict_logits(model, tokenizer, [texts], token_budget=budget, progress=False), repeats
     )
     pieces = sum(len(ids) for ids in tokenizer(texts)["input_ids"]) / len(texts)
     dtype = torch.bfloat16 if teacher.precision() == "bfloat16" else torch.float32
@@ -159,18 +161,20 @@ def one_epoch(model: student.BiLSTMStudent, examples: Examples, config: StudentC
 
 
 def bench_inference(column: Column, vocabulary_size: int, repeats: int) -> dict[str, float]:
-    """Sentences a second of Table 2's student at batch 512: eager, and in each fast form."""
+    """Sentences a second of Table 2's student at batch 512: as they come, by length, and so in each fast form."""
     torch.manual_seed(0)
     vectors = torch.randn(vocabulary_size, 300)
-    batches = [
-        column.batch(rows) for rows in np.array_split(np.arange(len(column.lengths)), len(column.lengths) // 512)
-    ]
+    parts = len(column.lengths) // 512
+    as_they_come, by_length = np.arange(len(column.lengths)), np.argsort(column.lengths, kind="stable")
+    mixed, sorted_ = (
+        [column.batch(rows) for rows in np.array_split(order, parts)] for order in (as_they_come, by_length)
+    )
     model = student.BiLSTMStudent(vectors, **SETTINGS, channels="multichannel", pooling="last").eval()
     rates = {}
     for name, one in {"plain": PlainStudent(vectors).eval(), "eager": model,
                       **{form: FastStudent(model, form) for form in ("float32", "bfloat16", "int8")}}.items():  # fmt: skip
 
-        def run(one: nn.Module = one) -> None:
+        def run(one: nn.Module = one, batches: list = mixed if name == "plain" else sorted_) -> None:
             with torch.inference_mode():
                 for batch in batches:
                     one(*batch)
