@@ -83,7 +83,10 @@ def table_2(profile: str) -> str:
         "",
         f"Speed and size (Table 2): the student has {count:,} parameters without word vectors, as the paper counts, and",
     ]
-    lines.append(f"{total:.1f} million with them; times on {record['device']}.")
+    lines.append(
+        f"{total:.1f} million with them. Measured by `make reproduce PROFILE={profile}` on {record['device']}, "
+        f"{student['sentences']:,} sentences."
+    )
     return "\n".join(lines) + "\n"
 
 
@@ -100,7 +103,7 @@ def readme(text: str, profiles: Sequence[str] = SHOWN) -> str:
     tables = [table for profile in profiles if (table := results(profile))]
     if not tables:
         raise records.RecordError(f"no task of {', '.join(profiles)} is complete: make reproduce")
-    speed = next(filter(None, map(table_2, profiles)), "")
+    speed = next(filter(None, map(table_2, reversed(profiles))), "")
     return head + "\n".join([BEGIN, *tables, NOTE, "", speed, END]).replace(f"\n\n\n{END}", f"\n{END}") + tail
 
 

@@ -131,16 +131,7 @@ def test_executed_notebooks_ran_to_their_end(path):
     assert not any(output["output_type"] == "error" for cell in cells for output in cell["outputs"])
 
 
-TO_BE_TIMED_AGAIN = pytest.mark.xfail(
-    strict=True, reason="chapter 05 was reworked; its times want a machine of their own"
-)
-
-
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(path, marks=TO_BE_TIMED_AGAIN) if path.name == "05_speed.ipynb" else path for path in EXECUTED],
-    ids=[name(path) for path in EXECUTED],
-)
+@pytest.mark.parametrize("path", EXECUTED, ids=name)
 def test_executed_notebooks_are_the_chapters_as_they_stand(path):
     """Cell by cell, but for the values that were passed in: what a reader sees run is what the repository holds."""
     (chapter,) = (ROOT.parent / "notebooks").glob(f"{path.name[:2]}_*.ipynb")
