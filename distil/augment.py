@@ -86,7 +86,9 @@ class _Rules:
 
     by_tag: Mapping[str, Sequence[str]]
     n_iter: int
-    rates: Mapping[str, float]
+    p_mask: float
+    p_pos: float
+    p_ng: float
     seed: int
 
 
@@ -111,7 +113,7 @@ def transfer_set(
         workers: processes that draw.
     """
     by_tag = unigrams(itertools.chain(*sentences), itertools.chain(*tags))
-    rules = _Rules(by_tag, n_iter, {"p_mask": p_mask, "p_pos": p_pos, "p_ng": p_ng}, seed)
+    rules = _Rules(by_tag, n_iter, p_mask, p_pos, p_ng, seed)
     seen: set[bytes] = set()
     for idx, example in enumerate(zip(*sentences, strict=True)):
         yield from _new(idx, REAL, [_keyed(tuple(map(" ".join, example)))], seen)
@@ -134,18 +136,24 @@ def _start_drawing(rules: _Rules) -> None:
 
 
 def _draw_chunk(chunk: Sequence[tuple[int, Example]]) -> list[tuple[int, list[Keyed]]]:
-    return [(idx, _draw(idx, example, _in_this_process["rules"])) for idx, example in chunk]
+    rules, rng = (
+        _in_this_process["rules"],
+        random.Random(),
+    )  # seeded for each example: a new generator would cost as much again
+    return [(idx, _draw(idx, example, rules, rng)) for idx, example in chunk]
 
 
-def _draw(idx: int, example: Example, rules: _Rules) -> list[Keyed]:
+def _draw(idx: int, example: Example, rules: _Rules, rng: random.Random) -> list[Keyed]:
     """The different ones among the draws from one example, in their order."""
-    rng = random.Random(f"{rules.seed}/{idx}")
+    rng.seed(f"{rules.seed}/{idx}")
     sentences, tags = example
     whole, drawn = list(map(" ".join, sentences)), {}
+    by_tag, p_mask, p_pos, p_ng = rules.by_tag, rules.p_mask, rules.p_pos, rules.p_ng
+    rounds = _rounds(len(sentences))
     for iteration in range(rules.n_iter):
         texts = whole.copy()
-        for column in _changed_columns(len(sentences), iteration):
-            words = augment(sentences[column], tags[column], rules.by_tag, **rules.rates, rng=rng)
+        for column in rounds[iteration % len(rounds)]:
+            words = augment(sentences[column], tags[column], by_tag, p_mask=p_mask, p_pos=p_pos, p_ng=p_ng, rng=rng)
             texts[column] = " ".join(words)
         drawn[tuple(texts)] = None
     return list(map(_keyed, drawn))
@@ -156,9 +164,9 @@ def _keyed(sentences: tuple[str, ...]) -> Keyed:
     return hashlib.blake2b("\t".join(sentences).encode(), digest_size=16).digest(), sentences
 
 
-def _changed_columns(columns: int, iteration: int) -> tuple[int, ...]:
-    """A single sentence is always changed; pairs cycle: first only, second only, both."""
-    return (0,) if columns == 1 else ((0,), (1,), (0, 1))[iteration % 3]
+def _rounds(columns: int) -> tuple[tuple[int, ...], ...]:
+    """Which sentences change in turn: a single one always, of a pair the first, the second, both."""
+    return ((0,),) if columns == 1 else ((0,), (1,), (0, 1))
 
 
 def _new(idx: int, kind: int, drawn: Iterable[Keyed], seen: set[bytes]) -> Iterator[Sample]:

@@ -132,7 +132,8 @@ def reliability(text: str) -> str:
             f"**Kills, profile `{kills['profile']}`, tasks {kills['tasks']}**: {kills['kills']} SIGKILLs at random moments",
             f"({ways}).",
             f"They struck {struck}. Then the run was let finish: of its {kills['records']} records {wrong} were missing or",
-            f"different from those of {reference}.",
+            f"different from those of {reference}{':' if wrong else '.'}",
+            *(f"- {line}" for line in kills["differences"]),
         ]
         if both:
             lines += [

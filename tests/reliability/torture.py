@@ -219,8 +219,10 @@ def differences(made: Path, reference: Path, options: argparse.Namespace) -> lis
             continue
         same, line = compare(other, path)
         new, old = records.read(other), records.read(path)
-        if not same or (new["inputs"], new["outputs"]) != (old["inputs"], old["outputs"]):
-            wrong.append(f"{path.parent.name}/{path.name}: {line}")
+        digests = [record["inputs"] | record["outputs"] for record in (new, old)]
+        other_files = sorted(name for name in digests[0] | digests[1] if digests[0].get(name) != digests[1].get(name))
+        if not same or other_files:
+            wrong.append(f"{path.parent.name}/{path.name}: {line}; other files: {', '.join(other_files) or 'none'}")
     return wrong
 
 
