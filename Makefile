@@ -148,7 +148,7 @@ USES_04 := $(call module,augment batching chapter config data diagrams embedding
 USES_05 := $(call module,batching config data elmo embeddings fast metrics packaged packages paths perceptron pretrained ranks records sealed student tasks vocabulary word2vec words)
 USES_06 := $(call module,claims config figures metrics paths records report tasks)
 USES_07 := $(call module,claims config figures metrics paths records report tasks)
-USES_readme := $(call module,config metrics paths readme records report tasks)
+USES_readme := $(call module,config figures metrics paths readme records report tasks)
 
 NEEDS_01 := notebooks/01_data.ipynb $(CONFIG)/data.yaml $(USES_01) $(CLONE)
 NEEDS_02 := notebooks/02_teacher.ipynb $(CONFIG)/teacher.yaml $(USES_02) $(CLONE)

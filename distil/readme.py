@@ -1,6 +1,6 @@
-"""What pages say of records and code: the results block of README.md and the line numbers in docs/method.md.
+"""What pages say of records and code: the results and the figure of README.md, and the tables and line numbers in docs/.
 
-``python -m distil.readme`` brings both up to date, ``--check`` only says whether they are.
+``python -m distil.readme`` brings them up to date, ``--check`` only says whether they are (of the figure it cannot tell).
 """
 
 import argparse
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from distil import paths, records, report
+from distil import figures, paths, records, report
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 GUARDED = {  # file of tests -> what it does to the pipeline
@@ -214,6 +214,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{page.name} is not up to date: run 'python -m distil.readme'", file=sys.stderr)
         else:
             paths.write(page, wanted[page])
+    if not options.check:
+        figures.gains(*SHOWN).savefig(paths.RESULTS / "figures" / "gains.png", dpi=130)
     return int(options.check and bool(stale))
 
 
