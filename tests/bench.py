@@ -224,6 +224,8 @@ def figure(results: dict[str, dict[str, float]], scale: list[dict[str, float]]) 
     right.plot(pairs, [row["seconds"] for row in scale], "o-", color="0.15", label="seconds")
     right.plot(pairs, [row["peak_mb"] for row in scale], "s--", color="0.5", label="peak memory (MB)")
     right.set(xscale="log", yscale="log", title="Transfer set of pairs, up to MNLI's size", xlabel="source pairs")
+    right.set_xticks(pairs, [f"{round(number / 1000)}k" for number in pairs])
+    right.xaxis.set_minor_locator(plt.NullLocator())
     right.legend(frameon=False)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
