@@ -235,6 +235,19 @@ def test_the_gains_figure_plots_the_table(results):
     assert plotted == pytest.approx(sorted([78, 85, 90, 86.7, 90.7, 94.9, 78 + 100 * low, 78 + 100 * high]))
 
 
+def test_several_profiles_stand_beside_one_number_of_the_paper(results):
+    records.write(paths.data_record("q", "sst2"), {"profile": "q", "task": "sst2", "dataset": "other-set"})
+    for role, accuracy in (
+        ("teacher", 0.9),
+        ("transfer-set", 0.9),
+        ("student-baseline", 0.7),
+        ("student-distilled", 0.8),
+    ):
+        put("q", "sst2", role, accuracy, dataset="other-set")
+    labels = [label.get_text().split("\n")[0] for label in figures.gains("q", "p").axes[0].get_xticklabels()]
+    assert labels == ["SST-2", "other-set", "some-set"]
+
+
 def test_the_ablation_figure_plots_the_differences(results):
     put("p", "sst2", "student-distilled", 0.845, arm="kl")
     axes = figures.ablation_arms("p", {"sst2": report.ablation("p", "sst2")}).axes[0]
