@@ -37,8 +37,8 @@ def bounds(pinned: Versions) -> list[str]:
 
 
 def installed(freeze: str) -> dict[str, str]:
-    """Package -> version, of the lines of ``pip freeze`` or of constraints.txt."""
-    return {normal(name): version for name, version in re.findall(r"^([\w.-]+)==(\S+)", freeze, re.MULTILINE)}
+    """Package -> version, of the lines of ``pip freeze`` or of constraints.txt; a build's own mark (``+cpu``) left out."""
+    return {normal(name): version for name, version in re.findall(r"^([\w.-]+)==([^\s+]+)", freeze, re.MULTILINE)}
 
 
 def normal(name: str) -> str:
