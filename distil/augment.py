@@ -47,6 +47,8 @@ def augment(
         p_ng: probability that only a random n-gram of the result is kept, n uniform on 1..5, every window equally likely.
         rng: all randomness comes from ``rng.random()``.
     """
+    if len(tokens) != len(tags):
+        raise ValueError(f"every word needs one tag, got {len(tokens)} words and {len(tags)} tags")
     words, uniform, p_change = list(tokens), rng.random, p_mask + p_pos
     for place, tag in enumerate(tags):
         draw = uniform()
@@ -136,10 +138,8 @@ def _start_drawing(rules: _Rules) -> None:
 
 
 def _draw_chunk(chunk: Sequence[tuple[int, Example]]) -> list[tuple[int, list[Keyed]]]:
-    rules, rng = (
-        _in_this_process["rules"],
-        random.Random(),
-    )  # seeded for each example: a new generator would cost as much again
+    rules = _in_this_process["rules"]
+    rng = random.Random()  # seeded for each example: a new generator would cost as much again
     return [(idx, _draw(idx, example, rules, rng)) for idx, example in chunk]
 
 

@@ -193,12 +193,7 @@ class Arm:
 
 STAGES = ("teacher", "transfer_set", "student")
 ARM_NAME = "[a-z0-9][a-z0-9-]*"
-FILES = (
-    "teacher",
-    "transfer-set",
-    "student-baseline",
-    "student-distilled",
-)  # a run's files are called so; an arm's may not
+FILES = ("teacher", "transfer-set", "student-baseline", "student-distilled")  # runs are called so, and no arm may be
 STEPS: dict[str, type[Config]] = {
     "data": DataConfig,
     "teacher": TeacherConfig,

@@ -22,14 +22,12 @@ class Perceptron:
 
     def __init__(self, tagger: PerceptronTagger) -> None:
         self.tagger, self.weights = tagger, tagger.model.weights
-        self.classes = sorted(
-            tagger.classes, reverse=True
-        )  # of equal scores NLTK takes the last label, argmax the first
+        # In reverse: of equal scores NLTK takes the last label, argmax the first.
+        self.classes = sorted(tagger.classes, reverse=True)
         self.place = {label: number for number, label in enumerate([*self.classes, *START])}
-        self.rows, self.matrix = (
-            {"": 0},
-            [np.zeros(len(self.classes))],
-        )  # feature -> its row of scores; 0 scores nothing
+        # Feature -> its row of scores; row 0, of all that the model does not know, scores nothing.
+        self.rows: dict[str, int] = {}
+        self.matrix = [np.zeros(len(self.classes))]
 
     def tag(self, sentences: Sequence[Sequence[str]]) -> list[list[str]]:
         """The tags of each sentence, one a word."""

@@ -113,6 +113,11 @@ def pairs(n):
     return (first, second), ([["T"] * 3] * n, [["U"] * 2] * n)
 
 
+def test_words_without_their_tags_are_refused():
+    with pytest.raises(ValueError, match="2 words and 1 tags"):
+        augment(["a", "b"], ["DT"], {}, p_mask=0, p_pos=0, p_ng=0, rng=random.Random(0))
+
+
 def test_pairs_cycle_first_second_both():
     sentences, tags = pairs(40)
     rates = {"p_mask": 1.0, "p_pos": 0.0, "p_ng": 0.0}
