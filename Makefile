@@ -267,7 +267,7 @@ submission: $(ENV) ## write the files that the GLUE server wants, from the disti
 	@$(PY) -m distil.submission --profile $(PROFILE) --seed $(firstword $(SEEDS)) $(if $(PARTIAL),--partial)
 
 release: $(ENV) ## the best distilled student of PROFILE and the first of TASKS as a small folder with a model card
-	@$(PY) -m distil.release --profile $(PROFILE) --task $(firstword $(TASKS))
+	@HF_DATASETS_DISABLE_PROGRESS_BARS=1 $(PY) -m distil.release --profile $(PROFILE) --task $(firstword $(TASKS))
 
 smoke: ## run every notebook on the toy set: under three minutes
 	@$(MAKE) --no-print-directory reproduce PROFILE=smoke TASKS="sst2 qqp mnli" SEEDS=0 TEACHER_SEED=0

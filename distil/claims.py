@@ -92,10 +92,14 @@ def _ablation_claims(profile: str) -> list[dict[str, str]]:
     for claim in (claim for claim in report.paper()["claims"] if claim.get("arm") in found):
         row = found[claim["arm"]]
         _, low, high = row["difference"]
-        where = f"{claim['where']}, {report.split_name(row['split'])}, seeds {', '.join(map(str, row['seeds']))}"
+        where = f"{claim['where']}, {report.split_name(row['split'])}, {_seeds(row['seeds'])}"
         ours = f"{row['name']} minus full: {report.gain(row['difference'])}"
         verdicts.append(_claim(claim["text"], where, claim["paper"], ours, _sign_verdict(-high, -low)))
     return verdicts
+
+
+def _seeds(numbers: list[int]) -> str:
+    return f"seed{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
 
 def _expected(profile: str) -> list[str]:
@@ -113,7 +117,8 @@ def missing(profile: str) -> list[str]:
         lines.append("Table 2: no speed record with the student and BERT_LARGE or ELMo")
     arms = [arm for arm in config.arms(profile).values() if arm.task in shown]
     have = {row["name"] for task in shown for row in report.ablation(profile, task)}
-    if absent := [arm.name for arm in arms if arm.name not in have]:
+    unfit = {arm.name for arm in arms if report.left_out(profile, arm.task, config.ROLES[1], arm.name)}
+    if absent := [arm.name for arm in arms if arm.name not in have | unfit]:
         lines.append(f"arms of the ablation without a record (make ablation): {', '.join(absent)}")
     students = [(task, role, "") for task in sorted(shown) for role in config.ROLES]
     for task, role, arm in [*students, *((arm.task, config.ROLES[1], arm.name) for arm in arms)]:

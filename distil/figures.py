@@ -140,7 +140,10 @@ def _square(axes: plt.Axes) -> None:
 
 
 def size_curve(profile: str, task: str = "sst2") -> Figure:
-    """Accuracy of the distilled student against the number of examples it learned from, with 95% intervals."""
+    """Accuracy of the distilled student against the number of examples it learned from, with 95% intervals.
+
+    All points and the plain student's line are of the seeds that every point has.
+    """
     rows = report.by_size(profile, task)
     figure, axes = plt.subplots(figsize=(7, 4.4), layout="constrained")
     sizes, split = [row["examples"] for row in rows], rows[-1]["split"]
@@ -149,8 +152,9 @@ def size_curve(profile: str, task: str = "sst2") -> Figure:
     look |= {} if len(rows) > 2 else {"linestyle": ""}  # two points are no curve
     axes.errorbar(sizes, means, yerr=[means - lows, highs - means], **look)
     for role, scored in (("teacher", split.removesuffix("_untouched")), ("student-baseline", split)):
-        score = report.mean_score(_runs(profile, task, role), scored)[0]
-        axes.axhline(100 * score, **LOOKS[role] | {"marker": "", "linewidth": 1.8})
+        runs = _runs(profile, task, role)
+        same = [run for run in runs if role == "teacher" or run.record["seed"] in rows[-1]["seeds"]]
+        axes.axhline(100 * report.mean_score(same or runs, scored)[0], **LOOKS[role] | {"marker": "", "linewidth": 1.8})
     axes.set(xscale="log", title=f"{report.dataset(profile, task)}: do more synthetic sentences make a better student?")
     axes.set_xticks(sizes, [f"{_thousands(row['examples'])}\n{_seeds(len(row['seeds']))}" for row in rows])
     axes.xaxis.set_minor_locator(plt.NullLocator())

@@ -46,7 +46,7 @@ def results(profile: str) -> str:
     teachers = ", ".join(sorted({row["teacher_name"] for row in rows}))
     sizes = ", ".join(f"{row['dataset']} {row['train_rows']:,} ({len(row['seeds'])})" for row in by_task)
     splits = {row["split"] for row in rows}
-    caption = [f"Percent; profile `{profile}`, teacher {teachers}; training examples (and student seeds): {sizes}."]
+    caption = [f"Percent; profile `{profile}`, teacher {teachers}; training rows (and student seeds): {sizes}."]
     caption.append("Dev chose the epoch" + ("; test was used for nothing." if "test" in splits else "."))
     if "dev_untouched" in splits:
         caption.append(
@@ -84,7 +84,7 @@ def table_2(profile: str) -> str:
         f"Speed and size (Table 2): the student has {count:,} parameters without word vectors, as the paper counts, and",
     ]
     lines.append(
-        f"{total:.1f} million with them. Measured by `make reproduce PROFILE={profile}` on {record['device']}, "
+        f"{total:.1f} million with them. Arithmetic: floating-point operations for one sentence. Measured by `make reproduce PROFILE={profile}` on {record['device']}, "
         f"{student['sentences']:,} sentences."
     )
     return "\n".join(lines) + "\n"
@@ -130,7 +130,7 @@ def reliability(text: str) -> str:
         lines += [
             "",
             f"**Kills, profile `{kills['profile']}`, tasks {kills['tasks']}**: {kills['kills']} SIGKILLs at random moments",
-            f"({ways}).",
+            f"({ways}), at commit {kills['commit'][:12]}.",
             f"They struck {struck}. Then the run was let finish: of its {kills['records']} records {wrong} were missing or",
             f"different from those of {reference}{':' if wrong else '.'}",
             *(f"- {line}" for line in kills["differences"]),
@@ -140,9 +140,8 @@ def reliability(text: str) -> str:
                 f"Two runs at once in one folder: {both['told_that_another_runs_the_step']} steps were refused because the other",
                 f"run had them, and a third run ended with exit status {both['third_run']}.",
             ]
-    return _between(
-        text, "\n".join([*lines, "", f"Commit {found['git']['commit'][:12]}, Python {found['versions']['python']}."])
-    )
+    tests = f"The tests ran at commit {found['git']['commit'][:12]}, Python {found['versions']['python']}."
+    return _between(text, "\n".join([*lines, "", tests]))
 
 
 def speed(text: str) -> str:
@@ -155,8 +154,8 @@ def speed(text: str) -> str:
     inference = found["student inference"]
     rows = [
         ("labelling, sentences/s", labelling["plain"], labelling["ours"], labelling["ratio"],
-         f"{labelling['share_of_bound']:.0%} of the {labelling['bound']:,.0f}/s that the matrix product allows, "
-         f"{labelling['bound'] / labelling['plain']:.1f} times the plain way"),
+         f"{labelling['share_of_bound']:.0%} of what the matrix product allows: {labelling['bound']:,.0f}/s, which would be "
+         f"{labelling['bound'] / labelling['plain']:.1f} times as fast as the plain way"),
         ("student training, examples/s", training["plain"], training["ours"], training["ratio"], ""),
         ("student inference, sentences/s", inference["plain"], inference["float32"], inference["ratio"],
          f"bfloat16 {inference['bfloat16']:,.0f}/s, int8 {inference['int8']:,.0f}/s"),
@@ -168,10 +167,10 @@ def speed(text: str) -> str:
     lines += [
         f"| {name} | {plain:,.0f} | {ours:,.0f} | {ratio:.1f} | {note} |" for name, plain, ours, ratio, note in rows
     ]
-    lines += ["", "| source pairs | samples | seconds | peak memory (MB) | of a worker (MB) |", "|---|---|---|---|---|"]
+    lines += ["", "| source pairs | samples | seconds | peak memory (MB) |", "|---|---|---|---|"]
     for row in found["scale"]:
-        memory = f"{row['peak_mb']:,.0f} | {row['peak_mb_worker']:,.0f}"
-        lines.append(f"| {row['pairs']:,} | {row['samples']:,} | {row['seconds']:,.0f} | {memory} |")
+        memory = row["peak_mb"] + row["workers"] * row["peak_mb_worker"]
+        lines.append(f"| {row['pairs']:,} | {row['samples']:,} | {row['seconds']:,.0f} | {memory:,.0f} |")
     lines += ["", "![Ratios to the plain ways, and growth up to MNLI's size](../results/figures/bench.png)"]
     growth, where = found["growth"], f"{found['dataset']}, {found['device']}, commit {found['git']['commit'][:12]}"
     lines += ["", f"Exponent of growth (1: twice the pairs cost twice as much): {growth['seconds']} of time,"]

@@ -25,7 +25,6 @@ from distil.tasks import TASKS
 from distil.vocabulary import encode
 from distil.words import tokenize
 
-LIMIT = 10_000_000  # bytes of a release, its ONNX file aside, which is in float32
 CARD = """# A BiLSTM that learned {title} from BERT
 
 One layer, {non_embedding:,} parameters without word vectors ({total:,} with them), taught by the logits of {teacher} on a
@@ -49,31 +48,35 @@ LICENCES = {
 
 
 def best_run(profile: str, task: str) -> tuple[report.Run, int]:
-    """The distilled student of the best dev seed, and of how many it is the best.
+    """The distilled student of the best dev seed among those trained on this machine, and of how many it is the best.
 
     Raises:
         RecordError: there is none.
     """
     runs = report.load_students(profile, task, "student-distilled")
-    if not runs:
-        raise records.RecordError(f"no distilled student of {task}: make reproduce PROFILE={profile} TASKS={task}")
-    return max(runs, key=lambda run: run.record["metrics"]["dev"]["accuracy"]), len(runs)
+    here = [run for run in runs if (_folder(run) / "config.json").exists()]
+    if not here:
+        problem = f"no weights of a distilled student of {task} are here{', only records' if runs else ''}"
+        again = "make clean, then " if runs else ""
+        raise records.RecordError(f"{problem}: {again}make reproduce PROFILE={profile} TASKS={task}")
+    return max(here, key=lambda run: run.record["metrics"]["dev"]["accuracy"]), len(here)
+
+
+def _folder(run: report.Run) -> Path:
+    """Where the weights of a student stand."""
+    record = run.record
+    return paths.artifact(record["profile"], record["task"], paths.run_name("student-distilled", record["seed"]))
 
 
 def write(profile: str, task: str, folder: Path) -> float:
     """Write the release, which replaces an earlier one when it is whole, and return its dev accuracy.
 
     Raises:
-        RecordError: the trained student is not on this machine or not the one on record, or the release would be larger than
-            ``LIMIT``.
+        RecordError: no trained student is on this machine, or the best is not the one on record.
         SealError: the trained student is damaged.
     """
     run, seeds = best_run(profile, task)
-    source = paths.artifact(profile, task, paths.run_name("student-distilled", run.record["seed"]))
-    if not (source / "config.json").exists():
-        raise records.RecordError(
-            f"the weights are not here, only their record: make reproduce PROFILE={profile} TASKS={task}"
-        )
+    source = _folder(run)
     student.load(source)  # a SealError if it is damaged
     if packages.sha256(source / "model.safetensors") != run.record["outputs"]["model.safetensors"]:
         raise records.RecordError(
@@ -93,10 +96,6 @@ def write(profile: str, task: str, folder: Path) -> float:
     model, _ = student.load(part)
     if model.attention is None:
         export.to_onnx(model, part / "student.onnx")
-    if (size := sum(path.stat().st_size for path in part.iterdir() if path.suffix != ".onnx")) > LIMIT:
-        raise records.RecordError(
-            f"the release has {size:,} bytes, over {LIMIT:,}: train with fewer extra_words or narrower vectors"
-        )
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
     return accuracy

@@ -267,11 +267,12 @@ def main(arguments: list[str] | None = None) -> int:
     print(json.dumps(report, indent=1))
     path = ROOT / "results" / "reliability.json"
     earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    found = earlier | {f"kills-{options.profile}": report}
+    made = provenance()
+    found = earlier | {f"kills-{options.profile}": report | {"commit": made["git"]["commit"]}}
     if options.suite:
         found["tests"] = suite()
         wrong += [name for name, count in found["tests"].items() if count["failed"]]
-    path.write_text(json.dumps(found | provenance(), indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(found | made, indent=1) + "\n", encoding="utf-8")
     if wrong or options.committed:  # a real run is worth keeping
         print(f"what was made is in {work}")
     else:
