@@ -84,7 +84,8 @@ def table_2(profile: str) -> str:
         f"Speed and size (Table 2): the student has {count:,} parameters without word vectors, as the paper counts, and",
     ]
     lines.append(
-        f"{total:.1f} million with them. Arithmetic: floating-point operations for one sentence. Measured by `make reproduce PROFILE={profile}` on {record['device']}, "
+        f"{total:.1f} million with them. Arithmetic: floating-point operations for one sentence. "
+        f"Measured by `make reproduce PROFILE={profile}` on {record['device']}, "
         f"{student['sentences']:,} sentences."
     )
     return "\n".join(lines) + "\n"
