@@ -146,6 +146,8 @@ def test_students_are_lined_up_by_the_examples_they_learned_from(results, monkey
     arms["kl"] = config.Arm("kl", "sst2", "student", {"objective": "kl"})
     monkeypatch.setattr(config, "arms", lambda profile: arms)
     put("p", "sst2", "student-distilled", 0.85, training_examples=1000)
+    for role in config.ROLES:  # a seed that the arms lack: neither the points nor the lines may be of it
+        put("p", "sst2", role, 0.5, seed=1, training_examples=1000)
     for name, score, size in (("half", 0.82, 500), ("none", 0.80, 100), ("kl", 0.70, 1000)):
         changed = {"model": "packages"} | arms[name].changes
         put("p", "sst2", "student-distilled", score, arm=name, training_examples=size, config=changed)
@@ -207,6 +209,13 @@ def test_a_task_without_all_its_runs_is_left_out_and_said_to_be(results):
     assert [row["task"] for row in report.table("p")] == ["sst2"]
     found = [line.partition(":")[0] for line in claims.missing("p")]
     assert found == ["qqp", "mnli", "Table 2", "arms of the ablation without a record (make ablation)"]
+
+
+def test_an_arm_of_other_data_is_left_out_and_not_called_absent(results):
+    put("p", "sst2", "student-distilled", 0.8, arm="kl", inputs={"data/train": "of another cut"})
+    about_arms = claims.missing("p")[-1:]
+    assert about_arms == ["sst2 kl: 1 of another config, data, teacher or transfer set than on record"]
+    assert not any("make ablation" in line for line in claims.missing("p"))
 
 
 def test_readme_is_rewritten_and_a_changed_number_is_noticed(results):
