@@ -172,19 +172,27 @@ class SpeedConfig(Config):
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm of the ablation: ``changes`` to the config of one ``stage`` (``teacher``, ``transfer_set`` or ``student``).
+    """One arm of the ablation: ``changes`` to the config of a stage (``teacher``, ``transfer_set``, ``student``) or of several.
 
-    All that follows the changed stage is made anew for the arm; what comes before it is the main run's.
+    All that follows the first changed stage is made anew for the arm; what comes before it is the main run's.
     """
 
     name: str
     task: str
-    stage: str
-    changes: dict[str, Any]
+    changes: dict[str, dict[str, Any]]  # stage: the changed keys with their values; the stages in their order
+
+    @property
+    def stage(self) -> str:
+        """The first stage that the arm changes."""
+        return next(iter(self.changes))
 
     def changes_of(self, section: str) -> dict[str, Any]:
         """What the arm changes in the config of a step; most often nothing."""
-        return self.changes if section == self.stage else {}
+        return self.changes.get(section, {})
+
+    def changed(self) -> dict[str, Any]:
+        """All that the arm changes, whatever the stage."""
+        return {key: value for values in self.changes.values() for key, value in values.items()}
 
     def remakes(self, section: str) -> bool:
         """Whether the step with this config runs anew for the arm."""
@@ -253,23 +261,25 @@ def arms(profile: str) -> dict[str, Arm]:
     """The arms of ``configs/<profile>/ablation.yaml``, each checked against the config that it changes.
 
     Raises:
-        ConfigError: an arm has no task, no stage or more than one, changes what its stage does not know, is not written on the
-            one line that Make reads too, or is called as other files are.
+        ConfigError: an arm has no task or no stage, changes what a stage does not know, is not written on the one line that
+            Make reads too (its first stage first), or is called as other files are.
     """
     found, text = {}, (paths.CONFIGS / profile / "ablation.yaml").read_text(encoding="utf-8")
     for name, values in (read_yaml(profile, "ablation").get("arms") or {}).items():
         where = f"configs/{profile}/ablation.yaml, arm {name}"
         stages = [stage for stage in STAGES if isinstance(values, dict) and isinstance(values.get(stage), dict)]
-        if len(stages) != 1 or set(values) != {"task", *stages} or values["task"] not in TASKS:
-            raise ConfigError(f"{where}: wanted {{task: one of {list(TASKS)}, one of {list(STAGES)}: {{key: value}}}}")
+        if not stages or set(values) != {"task", *stages} or values["task"] not in TASKS:
+            raise ConfigError(
+                f"{where}: wanted {{task: one of {list(TASKS)}, and for some of {list(STAGES)}: {{key: value}}}}"
+            )
         if not re.search(rf"^  {re.escape(str(name))}: {{task: {values['task']}, {stages[0]}: {{", text, re.MULTILINE):
             raise ConfigError(f"{where}: write it on a line as Make reads it: '  {name}: {{task: {values['task']}, "
                               f"{stages[0]}: {{key: value}}}}'")  # fmt: skip
         if not re.fullmatch(ARM_NAME, str(name)) or str(name).endswith(FILES):
             raise ConfigError(f"{where}: a name is of a-z, 0-9 and '-', and does not end in {' or '.join(FILES)}")
-        arm = Arm(name, values["task"], stages[0], values[stages[0]])
-        load(profile, arm.stage, arm.task, "student-distilled", arm.changes)
-        found[name] = arm
+        found[name] = Arm(name, values["task"], {stage: values[stage] for stage in stages})
+        for stage, changes in found[name].changes.items():
+            load(profile, stage, values["task"], ROLES[1], changes)
     return found
 
 

@@ -213,7 +213,7 @@ def _arm_panel(axes: plt.Axes, lines: list[tuple[str, dict[str, Any] | None]]) -
 
 def _section(arm: config.Arm) -> str:
     """Which of ``SECTIONS`` an arm belongs to."""
-    changed = set(arm.changes)
+    changed = set(arm.changed())
     if arm.stage == "transfer_set" or "synthetic" in changed:
         return SECTIONS[0]
     if changed & {"alpha", "objective"}:

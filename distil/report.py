@@ -299,7 +299,11 @@ def by_size(profile: str, task: str) -> list[dict[str, Any]]:
     A row has ``name``, ``seeds`` (those that all of them have), ``examples`` (of the transfer set, the real ones too), ``split``,
     the one judged, and ``score``: accuracy there with its 95% interval over examples and seeds.
     """
-    arms = [arm.name for arm in config.arms(profile).values() if arm.task == task and set(arm.changes) >= {"synthetic"}]
+    arms = [
+        arm.name
+        for arm in config.arms(profile).values()
+        if arm.task == task and "synthetic" in arm.changes_of("student")
+    ]
     found = {name: runs for name in ("full", *arms) if (runs := students_of(profile, task, name))}
     rows = []
     for name, runs in zip(found, _paired(*found.values()) if found else [], strict=True):

@@ -33,7 +33,7 @@ def test_the_paper_profile_has_the_papers_values():
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_every_arm_changes_one_stage_of_its_task(profile):
+def test_an_arm_remakes_all_that_follows_its_stage(profile):
     arms = config.arms(profile)
     assert arms["no-mask"].changes_of("transfer_set") == {"p_mask": 0.0} and not arms["no-mask"].changes_of("student")
     remade = {name: [stage for stage in config.STAGES if arm.remakes(stage)] for name, arm in arms.items()}
@@ -46,7 +46,11 @@ def test_every_arm_changes_one_stage_of_its_task(profile):
     [
         ("{student: {alpha: 1.0}}", "arm x: wanted {task: one of"),
         ("{task: cola, student: {alpha: 1.0}}", "arm x: wanted"),
-        ("{task: sst2, student: {alpha: 1.0}, teacher: {epochs: 1}}", "arm x: wanted"),
+        ("{task: sst2}", "arm x: wanted"),
+        (
+            "{task: sst2, student: {alpha: 1.0}, teacher: {epochs: 1}}",
+            "write it on a line .* '  x: {task: sst2, teacher: {",
+        ),
         ("{task: sst2, student: {alfa: 1.0}}", "unknown key .'alfa'"),
         ("3", "arm x: wanted"),
         ("{student: {alpha: 1.0}, task: sst2}", "write it on a line as Make reads it: '  x: {task: sst2, student: {"),
@@ -64,7 +68,12 @@ def test_a_wrong_arm_is_refused(tmp_path, monkeypatch, text, wanted):
         config.arms("mine")
     good = "{task: sst2, student: {alpha: 1.0}}"
     (tmp_path / "mine" / "ablation.yaml").write_text(f"arms:\n  x: {good}\n", encoding="utf-8")
-    assert config.arms("mine")["x"].changes == {"alpha": 1.0}
+    assert config.arms("mine")["x"].changed() == {"alpha": 1.0}
+    both = "{task: sst2, teacher: {epochs: 1}, student: {alpha: 1.0}}"
+    (tmp_path / "mine" / "ablation.yaml").write_text(f"arms:\n  x: {both}\n", encoding="utf-8")
+    arm = config.arms("mine")["x"]
+    assert arm.stage == "teacher" and all(arm.remakes(stage) for stage in config.STAGES)
+    assert [arm.changes_of(stage) for stage in config.STAGES] == [{"epochs": 1}, {}, {"alpha": 1.0}]
     for name in (
         "teacher",
         "x-teacher",

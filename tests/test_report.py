@@ -27,7 +27,7 @@ def put(profile, task, role, accuracy, seed=0, arm="", **changes):
 @pytest.fixture
 def results(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
-    arms = {name: config.Arm(name, "sst2", "student", {}) for name in ("real-only", "kl")}
+    arms = {name: config.Arm(name, "sst2", {"student": {}}) for name in ("real-only", "kl")}
     monkeypatch.setattr(config, "arms", lambda profile: arms)
     records.write(paths.data_record("p", "sst2"), {"profile": "p", "task": "sst2", "dataset": "some-set"})
     put("p", "sst2", "teacher", 0.90)
@@ -105,7 +105,7 @@ def test_students_of_two_teachers_do_not_share_a_row(results):
 
 
 def test_an_arm_with_a_folder_of_the_users_is_told_by_the_folders_name(results, monkeypatch):
-    arms = {"mine": config.Arm("mine", "sst2", "student", {"vectors": "/data/glove.txt"})}
+    arms = {"mine": config.Arm("mine", "sst2", {"student": {"vectors": "/data/glove.txt"}})}
     monkeypatch.setattr(config, "arms", lambda profile: arms)
     put("p", "sst2", "student-distilled", 0.9, arm="mine", config={"model": "packages", "vectors": "glove.txt"})
     assert "mine" in [row["name"] for row in report.ablation("p", "sst2")]
@@ -140,16 +140,16 @@ def test_an_arm_with_a_transfer_set_of_its_own_is_kept(results):
 
 def test_students_are_lined_up_by_the_examples_they_learned_from(results, monkeypatch):
     arms = {
-        name: config.Arm(name, "sst2", "student", {"synthetic": share})
+        name: config.Arm(name, "sst2", {"student": {"synthetic": share}})
         for name, share in (("half", 0.5), ("none", 0.0))
     }
-    arms["kl"] = config.Arm("kl", "sst2", "student", {"objective": "kl"})
+    arms["kl"] = config.Arm("kl", "sst2", {"student": {"objective": "kl"}})
     monkeypatch.setattr(config, "arms", lambda profile: arms)
     put("p", "sst2", "student-distilled", 0.85, training_examples=1000)
     for role in config.ROLES:  # a seed that the arms lack: neither the points nor the lines may be of it
         put("p", "sst2", role, 0.5, seed=1, training_examples=1000)
     for name, score, size in (("half", 0.82, 500), ("none", 0.80, 100), ("kl", 0.70, 1000)):
-        changed = {"model": "packages"} | arms[name].changes
+        changed = {"model": "packages"} | arms[name].changed()
         put("p", "sst2", "student-distilled", score, arm=name, training_examples=size, config=changed)
     rows = report.by_size("p", "sst2")
     assert [(row["name"], row["examples"]) for row in rows] == [("none", 100), ("half", 500), ("full", 1000)]
@@ -280,7 +280,7 @@ def test_the_ablation_figure_plots_the_differences(results):
     ],
 )
 def test_arms_stand_under_the_section_that_they_change(results, monkeypatch, stage, changes, section):
-    monkeypatch.setattr(config, "arms", lambda profile: {"arm": config.Arm("arm", "sst2", stage, changes)})
+    monkeypatch.setattr(config, "arms", lambda profile: {"arm": config.Arm("arm", "sst2", {stage: changes})})
     changed = {"model": "packages"} | (changes if stage == "student" else {})
     put("p", "sst2", "student-distilled", 0.84, arm="arm", config=changed)
     (axes,) = figures.ablation_arms("p", {"sst2": report.ablation("p", "sst2")}).axes
