@@ -142,8 +142,8 @@ arm_transfer = $(if $(filter student,$(call stage,$(1))),$(call transfer,$(call 
 # The modules that each notebook imports, directly or not (a test compares these with the imports).
 module = $(patsubst %,distil/%.py,$(1))
 USES_01 := $(call module,config data metrics packaged packages paths perceptron records tasks words)
-USES_02 := $(call module,augment batching config data diagrams metrics packaged packages paths perceptron pretrained ranks records sealed tasks teacher vocabulary words workers)
-USES_03 := $(call module,augment batching chapter config data diagrams metrics packaged packages paths perceptron pretrained ranks records sealed tasks teacher transfer vocabulary words workers)
+USES_02 := $(call module,augment batching config data diagrams fastbert metrics packaged packages paths perceptron pretrained ranks records sealed tasks teacher vocabulary words workers)
+USES_03 := $(call module,augment batching chapter config data diagrams fastbert metrics packaged packages paths perceptron pretrained ranks records sealed tasks teacher transfer vocabulary words workers)
 USES_04 := $(call module,augment batching chapter config data diagrams embeddings metrics optim packaged packages paths perceptron pretrained ranks records sealed student tasks train transfer vocabulary word2vec words workers)
 USES_05 := $(call module,batching config data elmo embeddings fast metrics packaged packages paths perceptron pretrained ranks records sealed student tasks vocabulary word2vec words)
 USES_06 := $(call module,claims config figures metrics paths records report tasks)

@@ -224,13 +224,15 @@ def sentences(split: Dataset, spec: Task) -> list[list[str]]:
 
 
 def encode(tokenizer: Tokenizer, texts: Texts, *, separate: bool, max_length: int) -> dict[str, list[list[int]]]:
-    """Token ids and masks of N examples; read apart, the second sentence has columns of its own that end in ``_2``."""
-    if not separate:
-        return dict(tokenizer(*(list(column) for column in texts), truncation=True, max_length=max_length))
-    first, second = (
-        tokenizer(list(column), truncation=True, max_length=max_length, return_token_type_ids=False) for column in texts
-    )
-    return dict(first) | {name + SECOND: values for name, values in second.items()}
+    """Token ids of N examples, with their types for two sentences read together; read apart, the second's are in ``input_ids_2``.
+
+    Masks are left to ``collate``, and a lone sentence's types, all 0, to the network: writing them takes as long as the ids.
+    """
+    options = {"truncation": True, "max_length": max_length, "return_attention_mask": False}
+    if len(texts) == 2 and not separate:
+        return dict(tokenizer(*(list(column) for column in texts), **options))
+    ids = [tokenizer(list(column), return_token_type_ids=False, **options)["input_ids"] for column in texts]
+    return dict(zip(("input_ids", "input_ids" + SECOND), ids, strict=False))
 
 
 def collate(tokenizer: Tokenizer, rows: Sequence[Mapping[str, list[int] | int]]) -> dict[str, Tensor]:

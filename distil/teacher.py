@@ -19,6 +19,7 @@ from distil import metrics, pretrained, ranks, sealed
 from distil.batching import device, token_budget_batches
 from distil.config import TeacherConfig
 from distil.data import digest
+from distil.fastbert import FastBert, fits
 from distil.paths import code_digest
 from distil.pretrained import SeparatePairs, Teacher, Texts, Tokenizer
 from distil.tasks import Task
@@ -280,7 +281,7 @@ def predict_logits(
     """The teacher's logits, float32 [N, labels], in the order of ``texts``.
 
     Examples are sorted by length and cut into batches of at most ``token_budget`` tokens, one that occurs twice is sent once;
-    weights are cast to bfloat16 where that is faster (the model stays cast).
+    weights are cast to bfloat16 where that is faster (the model stays cast), and laid out for it on a CPU (``FastBert``).
 
     Args:
         texts: one list of N sentences, or two for pairs: fed jointly as ``[CLS] a [SEP] b [SEP]``, or to a ``SeparatePairs``
@@ -294,10 +295,11 @@ def predict_logits(
     logits = np.empty((len(lengths), model.config.num_labels), np.float32)
     bar = tqdm(total=len(lengths), desc="labelling", unit="example", mininterval=2, disable=not progress)
     with _inference(model) as where:
+        network = FastBert(model) if fits(model) else model
         for rows in token_budget_batches(lengths, token_budget):
             batch = pretrained.collate(tokenizer, [{name: values[i] for name, values in encoded.items()} for i in rows])
             inputs = {name: tensor.to(where) for name, tensor in batch.items()}
-            logits[rows] = model(**inputs).logits.float().cpu().numpy()
+            logits[rows] = network(**inputs).logits.float().cpu().numpy()
             bar.update(len(rows))
     bar.close()
     return logits[[numbers[example] for example in examples]]
