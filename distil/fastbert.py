@@ -1,4 +1,4 @@
-"""A BERT laid out for labelling on a CPU: the same logits as its own ``forward``, in two thirds of the time.
+"""A BERT, or an MPNet, laid out for labelling on a CPU: the same logits as its own ``forward``, in two thirds of the time.
 
 Four things make the difference. Query, key and value are one product, whose weights lie in memory as the processor wants them,
 and so do those of the other products; GELU and the sums of the residual connections are done inside of them. Attention between
@@ -12,9 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import LongTensor, Tensor, nn
 from torch.nn import functional as F
-from transformers import BertForSequenceClassification
+from transformers import BertForSequenceClassification, MPNetForSequenceClassification
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.models.bert.modeling_bert import BertLayer
+from transformers.models.mpnet.modeling_mpnet import MPNetLayer
+
+KNOWN = (BertForSequenceClassification, MPNetForSequenceClassification)
 
 
 class Product(nn.Module):
@@ -54,15 +57,20 @@ class Layer:
     last_norm: nn.LayerNorm
 
     @classmethod
-    def of(cls, layer: BertLayer, *, last: bool) -> "Layer":
-        """From BERT's own."""
-        own, output = layer.attention.self, layer.attention.output
-        parts = [own.key, own.value] if last else [own.query, own.key, own.value]
+    def of(cls, layer: BertLayer | MPNetLayer, *, last: bool) -> "Layer":
+        """From the network's own."""
+        attention = layer.attention
+        if isinstance(layer, MPNetLayer):
+            query, key, value, attended = (getattr(attention.attn, name) for name in "qkvo")
+            norm = attention.LayerNorm
+        else:
+            query, key, value = attention.self.query, attention.self.key, attention.self.value
+            attended, norm = attention.output.dense, attention.output.LayerNorm
         return cls(
-            Product(own.query) if last else None,
-            Product(*parts),
-            Product(output.dense),
-            output.LayerNorm,
+            Product(query) if last else None,
+            Product(key, value) if last else Product(query, key, value),
+            Product(attended),
+            norm,
             Product(layer.intermediate.dense, after="gelu"),
             Product(layer.output.dense),
             layer.output.LayerNorm,
@@ -70,32 +78,42 @@ class Layer:
 
 
 class FastBert(nn.Module):
-    """A ``BertForSequenceClassification`` for inference on a CPU, in the number format of its weights.
+    """A classifier for inference on a CPU, in the number format of its weights.
 
     Args:
         model: one that ``fits``; changes to its weights afterwards are not seen.
     """
 
-    def __init__(self, model: BertForSequenceClassification) -> None:
+    def __init__(self, model: BertForSequenceClassification | MPNetForSequenceClassification) -> None:
         super().__init__()
-        *first, last = model.bert.encoder.layer
-        self.heads = model.config.num_attention_heads
-        self.embeddings, self.pooler, self.classifier = model.bert.embeddings, model.bert.pooler, model.classifier
+        base = model.base_model
+        *first, last = base.encoder.layer
+        self.heads, self.embeddings, self.encoder = model.config.num_attention_heads, base.embeddings, base.encoder
         self.layers = [*(Layer.of(layer, last=False) for layer in first), Layer.of(last, last=True)]
+        self.pooler, self.classifier = base.pooler or nn.Identity(), model.classifier  # MPNet's classifier pools itself
 
     def forward(
-        self, input_ids: LongTensor, attention_mask: LongTensor, token_type_ids: LongTensor | None = None
+        self, input_ids: LongTensor, attention_mask: LongTensor, **types: LongTensor
     ) -> SequenceClassifierOutput:
-        """Logits [B, num_labels], of the same arguments as the model's own: all [B, L]."""
-        states = self.embeddings(input_ids=input_ids, token_type_ids=token_type_ids)
-        padded = attention_mask == 0
-        barred = padded[:, None, None] if padded.any() else None
+        """Logits [B, num_labels], of the same arguments as the model's own, all [B, L]; ``types``: BERT's ``token_type_ids``."""
+        states = self.embeddings(input_ids=input_ids, **types)
+        added = self.added(states, attention_mask == 0)
         for layer in self.layers:
-            states = self.layer(layer, states, barred)
+            states = self.layer(layer, states, added)
         return SequenceClassifierOutput(logits=self.classifier(self.pooler(states)))
 
-    def layer(self, layer: Layer, states: Tensor, barred: Tensor | None) -> Tensor:
-        """States [B, L, H] to those of the next layer; of the last, [B, 1, H]. ``barred``: keys not to look at [B, 1, 1, L]."""
+    def added(self, states: Tensor, padded: Tensor) -> Tensor | None:
+        """What attention's scores are raised by [B or 1, heads or 1, L or 1, L]: MPNet's distances, -inf for padding."""
+        near = (
+            self.encoder.compute_position_bias(states[:1]) if hasattr(self.encoder, "compute_position_bias") else None
+        )
+        if not padded.any():
+            return near
+        barred = torch.zeros_like(padded, dtype=states.dtype).masked_fill_(padded, float("-inf"))[:, None, None]
+        return barred if near is None else near + barred
+
+    def layer(self, layer: Layer, states: Tensor, added: Tensor | None) -> Tensor:
+        """States [B, L, H] to those of the next layer; of the last, [B, 1, H]."""
         rows, width = states.shape[0], states.shape[2] // self.heads
         projected = layer.projections(states)
         if layer.queries is not None:
@@ -108,8 +126,8 @@ class FastBert(nn.Module):
             for part in projected
         )
         scores = torch.bmm(query * width**-0.5, key.transpose(1, 2)).view(rows, self.heads, -1, key.shape[1])
-        if barred is not None:
-            scores = scores.masked_fill_(barred, float("-inf"))
+        if added is not None:
+            scores = scores.add_(added[:, :, : scores.shape[2]])
         mixed = torch.bmm(scores.softmax(dim=-1).flatten(0, 1), value).view(rows, self.heads, -1, width)
         states = layer.norm(layer.attended(mixed.transpose(1, 2).flatten(2), states))
         return layer.last_norm(layer.down(layer.up(states), states))
@@ -117,5 +135,4 @@ class FastBert(nn.Module):
 
 def fits(model: nn.Module) -> bool:
     """Whether ``FastBert`` knows this network, on the device where it is."""
-    known = type(model) is BertForSequenceClassification
-    return known and model.config.hidden_act == "gelu" and model.device.type == "cpu"
+    return type(model) in KNOWN and model.config.hidden_act == "gelu" and model.device.type == "cpu"
