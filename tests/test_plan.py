@@ -17,6 +17,12 @@ from distil.steps import Step
 H100, V100 = 0, 1
 
 
+@pytest.fixture(autouse=True)
+def no_folder_of_glue(monkeypatch):
+    """Sizes are GLUE's own here, whatever part of it the machine has."""
+    monkeypatch.delenv("GLUE_DIR", raising=False)
+
+
 def one(notebook, task, profile="paper", role="", arm=""):
     step = Step(notebook, profile, task, role, arm, 0, 0)
     return costs.cost(step, costs.sizes(step))
@@ -139,7 +145,6 @@ def profile(tmp_path, monkeypatch):
     """A copy of ``paper`` whose files a test may change: ``profile(data={"max_train": 1000})``."""
     shutil.copytree(paths.CONFIGS / "paper", tmp_path / "mine")
     monkeypatch.setattr(paths, "CONFIGS", tmp_path)
-    monkeypatch.delenv("GLUE_DIR", raising=False)
 
     def change(**sections):
         for name, changes in sections.items():
@@ -204,7 +209,7 @@ def test_volumes(count, said):
 
 def made(goal, *variables):
     """What Make would run, in its order: notebook, task, role, arm, seed."""
-    hidden = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "GLUE_DIR", "PROFILE", "TASKS", "SEEDS", "TEACHER_SEED")
+    hidden = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PROFILE", "TASKS", "SEEDS", "TEACHER_SEED")
     environment = {key: value for key, value in os.environ.items() if key not in hidden}
     done = subprocess.run(
         ["make", "-n", "-B", goal, *variables],
@@ -244,8 +249,7 @@ def test_the_steps_of_the_ablation_are_those_that_make_would_run(tasks):
 
 
 @pytest.mark.parametrize("name, rows", [("paper", (67_349, 363_846, 392_702)), ("smoke", (240, 240, 240))])
-def test_the_rows_are_those_of_the_data(name, rows, capsys, monkeypatch):
-    monkeypatch.delenv("GLUE_DIR", raising=False)
+def test_the_rows_are_those_of_the_data(name, rows, capsys):
     found = figures(table("--profile", name, "--arms", capsys=capsys))
     assert len(found) == len(plan.graph(name, ["sst2", "qqp", "mnli"], [0], 0, "all"))
     for task, count in zip(("sst2", "qqp", "mnli"), rows, strict=True):
