@@ -8,8 +8,8 @@ export GLUE_DIR
 
 SHELL := /bin/sh
 # Steps side by side, each with its share of the cores: on small batches two steps with half the threads get a fifth more done
-# than one after the other with all of them. A GPU is for one step at a time. Most committed records were made with JOBS=1 on two
-# cores (`device` says it): students are the same to the bit with any number of threads, teachers are not, as on another machine.
+# than one after the other with all of them. A GPU is for one step at a time. Every record says its threads under
+# `device`: students are the same to the bit with any number of threads, teachers are not, as on another machine.
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 JOBS ?= $(if $(wildcard /dev/nvidia0)$(filter 1,$(CORES)),1,2)
 # What a user gives goes into a shell's single quotes, and must match as a whole: a line feed is no way around it.
@@ -320,7 +320,7 @@ trust: ## take the records of a clone as they are, so that `make reproduce` only
 	@echo "The committed records count as fresh. 'make clean' takes this back."
 
 # In a DISTIL_ARTIFACTS of the user's only what has a name of ours inside a profile's folder; models there stay too.
-MADE := $(KNOWN_TASKS) executed failed release .readme .teacher-seed $(addprefix .files-,$(KNOWN_TASKS))
+MADE := $(KNOWN_TASKS) executed failed release submission .readme .teacher-seed $(addprefix .files-,$(KNOWN_TASKS))
 clean: ## remove what a rule makes again (prepared data, weights, downloads); records and .venv stay
 	rm -rf $(foreach p,$(foreach k,$(KNOWN_PROFILES),$(addprefix $(k)/,$(MADE))) .clone .trusted,"$(ARTIFACTS)/$(p)")
 	rm -rf $(foreach p,models packages site test verify drift,"artifacts/$(p)")

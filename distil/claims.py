@@ -24,10 +24,9 @@ def _task_claims(row: dict[str, Any]) -> list[dict[str, str]]:
     plain, distilled, teacher = (row["paper"][role] for role in ("student-baseline", "student-distilled", "teacher"))
     paper_gain = distilled - plain
     title = f"{TASKS[row['task']].title} / {row['dataset']}, {report.split_name(row['split'])}"
-    if low <= 0 <= high:
-        size = "cannot tell: our interval includes 0"
-    elif low <= paper_gain <= high:
-        size = f"compatible: the paper's gain lies in our interval, {100 * (high - low):.1f} points wide"
+    if low <= paper_gain <= high:
+        which = ", as is no gain: both lie" if low <= 0 else ": the paper's gain lies"
+        size = f"compatible{which} in our interval, {100 * (high - low):.1f} points wide"
     else:
         size = f"{'larger' if gain > paper_gain else 'smaller'} than the paper's"
     return [

@@ -54,7 +54,7 @@ def load_task(task: str, source: str) -> DatasetDict:
 
 
 def dataset_name(task: str, source: str, train_rows: int) -> str:
-    """What a data set is called in records: by what it is, never by what it stands for."""
+    """What a data set is called in records: by what it is, never by what it stands for. ``train_rows``: that are trained on."""
     if source == "packages":
         return packaged.NAMES[task]
     if source == "toy" or not TASKS[task].in_paper:

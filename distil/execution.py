@@ -20,7 +20,9 @@ from distil import chapter, paths
 from distil.config import ConfigError
 
 BINARY = ("image/png", "image/jpeg", "application/pdf")  # base64 has slashes too: a replacement would break it
-DISK_FULL = "Free some space (a whole run wants 2 GB) and run the same command again; finished steps are kept."
+DISK_FULL = (
+    "Free some space ('make plan' says what a run wants) and run the same command again; finished steps are kept."
+)
 
 
 class ExecutionError(RuntimeError):

@@ -102,15 +102,19 @@ def calibration(profile: str) -> Figure:
     of over 95%, and a bin without an error still has a place.
     """
     tasks = _tasks(profile)
-    figure, panels = _panels(len(tasks), 3.6)
+    figure, panels = _panels(len(tasks), 4.7)
+    figure.set_size_inches(max(5, 3.3 * len(tasks)), 4.7)  # the panels are square
     for axes, task in zip(panels, tasks, strict=False):
-        for role in LOOKS:
-            _bins(axes, role, _runs(profile, task, role))
+        errors = [_bins(axes, role, _runs(profile, task, role)) for role in LOOKS]
         _square(axes)
         axes.set_title(report.dataset(profile, task), fontsize=11)
-        axes.legend(title="calibration error (points)", loc="lower right", frameon=False, fontsize=8, title_fontsize=8)
+        off = ", ".join(
+            f"{role} {100 * error:.1f}" for role, error in zip(("plain", "distilled", "teacher"), errors, strict=True)
+        )
+        axes.set_xlabel(f"says that it may be wrong (%)\n\ncalibration error in points:\n{off}", fontsize=9)
     panels[0].set_ylabel("is wrong (%)")
     figure.suptitle("Does it know when it errs? Above the diagonal it is overconfident")
+    _legend(figure, panels[0])
     return figure
 
 
@@ -119,13 +123,14 @@ def calibration_error(sure: np.ndarray, right: np.ndarray) -> float:
     return float(np.abs(sure - right).mean())
 
 
-def _bins(axes: plt.Axes, role: str, runs: list[report.Run]) -> None:
-    """A model's bins, with its calibration error in points as its name in the legend."""
+def _bins(axes: plt.Axes, role: str, runs: list[report.Run]) -> float:
+    """Draw a model's bins; its calibration error."""
     logits, labels = (np.concatenate(parts) for parts in zip(*(run.predictions["dev"] for run in runs), strict=True))
     sure, right = reliability(logits, labels)
-    name = f"{LOOKS[role]['label']} {100 * calibration_error(sure, right):.1f}"
-    look = LOOKS[role] | {"label": name, "markersize": 5, "linewidth": 1.2, "clip_on": False}
-    axes.plot(100 * (1 - sure), 100 * (1 - right), **look)
+    axes.plot(
+        100 * (1 - sure), 100 * (1 - right), **LOOKS[role] | {"markersize": 5, "linewidth": 1.2, "clip_on": False}
+    )
+    return calibration_error(sure, right)
 
 
 def _square(axes: plt.Axes) -> None:
@@ -135,7 +140,7 @@ def _square(axes: plt.Axes) -> None:
     axes.plot([0, top], [0, top], color="0.75", linewidth=1, zorder=0)
     for scale in (axes.set_xscale, axes.set_yscale):
         scale("function", functions=(lambda values: np.sqrt(np.maximum(values, 0)), np.square))
-    axes.set(xlim=(0, top), ylim=(0, top), xticks=ticks, yticks=ticks, xlabel="says that it may be wrong (%)")
+    axes.set(xlim=(0, top), ylim=(0, top), xticks=ticks, yticks=ticks)
     axes.set_box_aspect(1)
 
 

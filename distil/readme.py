@@ -78,6 +78,7 @@ def table_2(profile: str) -> str:
             f"| {row['model']} | {row['times_larger']}x, {size:.0f}x | {model['mflops'] / student['mflops']:.0f}x "
             f"| {row['times_slower']}x, {slower:.0f}x |"
         )
+    fewest = min(models[name]["sentences"] for name in ("bert-large", "elmo"))
     count, total = student["n_params"]["non_embedding"], student["n_params"]["total"] / 1e6
     lines += [
         "",
@@ -86,7 +87,8 @@ def table_2(profile: str) -> str:
     lines.append(
         f"{total:.1f} million with them. Arithmetic: floating-point operations for one sentence. "
         f"Measured by `make reproduce PROFILE={profile}` on {record['device']}, "
-        f"{student['sentences']:,} sentences."
+        f"{student['sentences']:,} sentences"
+        f"{f' ({fewest} for the two large models)' if fewest < student['sentences'] else ''}."
     )
     return "\n".join(lines) + "\n"
 
@@ -170,12 +172,11 @@ def speed(text: str) -> str:
     ]
     lines += ["", "| source pairs | samples | seconds | peak memory (MB) |", "|---|---|---|---|"]
     for row in found["scale"]:
-        memory = row["peak_mb"] + row["workers"] * row["peak_mb_worker"]
-        lines.append(f"| {row['pairs']:,} | {row['samples']:,} | {row['seconds']:,.0f} | {memory:,.0f} |")
+        lines.append(f"| {row['pairs']:,} | {row['samples']:,} | {row['seconds']:,.0f} | {row['memory_mb']:,.0f} |")
     lines += ["", "![Ratios to the plain ways, and growth up to MNLI's size](../results/figures/bench.png)"]
     growth, where = found["growth"], f"{found['dataset']}, {found['device']}, commit {found['git']['commit'][:12]}"
     lines += ["", f"Exponent of growth (1: twice the pairs cost twice as much): {growth['seconds']} of time,"]
-    return _between(text, "\n".join([*lines, f"{growth['peak_mb']} of memory. Measured on {where}."]))
+    return _between(text, "\n".join([*lines, f"{growth['memory_mb']} of memory. Measured on {where}."]))
 
 
 def anchors(text: str, folder: Path) -> str:

@@ -47,15 +47,14 @@ class RecordError(ValueError):
 
 
 def provenance() -> dict[str, Any]:
-    """The versions and the commit that produce a record. ``dirty``: code, configs or notebooks 01-05 differed from it."""
+    """The versions and the commit that produce a record. ``dirty``: code, configs or notebooks 01-05 differ from it, new files
+    among them."""
     packages = ("torch", "transformers", "datasets", "nltk", "numpy")
     return {
         "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
         "git": {
             "commit": _git("rev-parse", "HEAD") or "unknown",
-            "dirty": bool(
-                _git("status", "--porcelain", "--untracked-files=no", "--", "distil", "notebooks", "configs", *_PAGES)
-            ),
+            "dirty": bool(_git("status", "--porcelain", "--", "distil", "notebooks", "configs", *_PAGES)),
         },
     }
 
@@ -76,7 +75,9 @@ def config_of(config: Config) -> dict[str, Any]:
 def nameless(values: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of which a folder is named by its last part, so that no path of a machine is published."""
     return {
-        key: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+        key: Path(value).expanduser().resolve().name
+        if isinstance(value, str) and value.startswith(("/", "~", "."))
+        else value
         for key, value in values.items()
     }
 

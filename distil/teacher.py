@@ -165,7 +165,7 @@ def _trainer(
         return Dataset.from_dict(columns | {"label": splits[name]["label"][:]})
 
     steps = -(-len(splits["train"]) // config.batch_size)
-    every = max(1, steps // config.evals_per_epoch)
+    every = -(-steps // config.evals_per_epoch)  # the last one at the end of the pass, not beside it
     arguments = transformers.TrainingArguments(
         output_dir=str(work),
         learning_rate=learning_rate,

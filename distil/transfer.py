@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from distil import ranks
 from distil.augment import REAL, Sample
 from distil.packages import sha256
+from distil.paths import code_digest
 from distil.words import MASK, to_text
 
 SHARD_ROWS = 50_000
@@ -50,7 +51,7 @@ def write_labelled(
         Number of samples, and the seconds that labelling took for the shards that were there already.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    total, number, earlier, mark = 0, -1, 0.0, hashlib.sha256(identity.encode()).hexdigest()
+    total, number, earlier, mark = 0, -1, 0.0, _mark(identity)
     for number, shard in enumerate(_batched(samples, shard_rows)):
         total += len(shard)
         path = folder / f"part-{number:05d}.parquet"
@@ -75,6 +76,11 @@ def write_labelled(
             path.unlink()
     ranks.wait()
     return total, earlier
+
+
+def _mark(identity: str) -> str:
+    """What a shard's labels depend on: the identity that the caller knows, and the code that does the teacher's arithmetic."""
+    return hashlib.sha256(f"{identity} {code_digest('batching', 'fastbert')}".encode()).hexdigest()
 
 
 def _kept(path: Path, table: pa.Table, identity: str) -> float | None:

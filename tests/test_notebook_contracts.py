@@ -87,6 +87,13 @@ def test_cells_are_short_and_prose_leads(notebook):
     assert words["markdown"] >= PROSE * words["code"], words
 
 
+def test_a_figure_is_drawn_in_one_cell(notebook):
+    """The page shows a figure when its cell ends; what a later cell draws into it is on no page."""
+    for cell in code(notebook):
+        if ".savefig(" in cell.source:
+            assert "plt.subplots(" in cell.source or "= figures." in cell.source, cell.source
+
+
 # --- parameters -------------------------------------------------------------------------------------------------------
 
 

@@ -52,4 +52,6 @@ def test_no_path_of_a_machine_is_published():
     from distil.config import DataConfig
 
     assert records.config_of(DataConfig("/home/someone/glue", 0, 0))["source"] == "glue"
+    assert records.config_of(DataConfig("~/someone/glue", 0, 0))["source"] == "glue"
+    assert records.config_of(DataConfig("../someone/glue", 0, 0))["source"] == "glue"
     assert records.config_of(DataConfig("hub", 0, 0))["source"] == "hub"

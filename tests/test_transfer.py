@@ -56,6 +56,15 @@ def test_shards_of_another_identity_are_labelled_anew_and_that_is_said(tmp_path,
     assert "labelled anew" in capsys.readouterr().out
 
 
+def test_shards_of_another_arithmetic_of_the_teacher_are_labelled_anew(tmp_path, monkeypatch):
+    code = set()
+    monkeypatch.setattr(transfer, "code_digest", lambda *modules: code.update(modules) or "before")
+    transfer.write_labelled(samples(10), Labeller(), tmp_path / "t", identity="x", shard_rows=4)
+    monkeypatch.setattr(transfer, "code_digest", lambda *modules: "after")
+    transfer.write_labelled(samples(10), again := Labeller(), tmp_path / "t", identity="x", shard_rows=4)
+    assert len(again.seen) == 10 and code >= {"fastbert", "batching"}
+
+
 def test_the_time_of_shards_that_were_there_counts(tmp_path):
     transfer.write_labelled(samples(10), Labeller(), tmp_path / "t", identity="x", shard_rows=4)
     for number, seconds in enumerate((2.5, 4.0, 1.0)):
