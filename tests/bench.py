@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -48,21 +49,21 @@ MNLI_PAIRS = 392_702
 SETTINGS = {"hidden_size": 150, "fc_size": 200, "num_labels": 2, "pair": False, "dropout": 0.1}
 
 
-def median_seconds(run: Callable[[], object], repeats: int) -> float:
-    """Median time of some runs after one that does not count."""
-    run()
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+def median_seconds(repeats: int, *runs: Callable[[], object]) -> list[float]:
+    """Median time of each run after one that does not count; in turn, so that all get the machine's better and worse moments."""
+    seconds: list[list[float]] = [[] for _ in runs]
+    for _ in range(1 + repeats):
+        for run, found in zip(runs, seconds, strict=True):
+            start = time.perf_counter()
+            run()
+            found.append(time.perf_counter() - start)
+    return [statistics.median(found[1:]) for found in seconds]
 
 
 def peak_flops(dtype: torch.dtype, n: int = 2048) -> float:
     """FLOP/s of a large matrix product: what bounds everything else."""
     a, b = torch.randn(n, n).to(dtype), torch.randn(n, n).to(dtype)
-    return 2 * n**3 / median_seconds(lambda: a @ b, 7)
+    return 2 * n**3 / median_seconds(7, lambda: a @ b)[0]
 
 
 # --- references -------------------------------------------------------------------------------------------------------
@@ -109,34 +110,40 @@ def plain_epoch(model: PlainStudent, examples: Examples, batch_size: int) -> Non
 # --- the stages -------------------------------------------------------------------------------------------------------
 
 
-def bench_augmentation(sentences: list[list[str]], n_iter: int) -> dict[str, float]:
+def bench_augmentation(sentences: list[list[str]], n_iter: int, repeats: int) -> dict[str, float]:
     """Tagging and drawing, timed apart, in source sentences a second and scaled to the paper's number of sentences."""
     rates, processes = {"p_mask": 0.1, "p_pos": 0.1, "p_ng": 0.25}, workers.available()
-    start = time.perf_counter()
     tags = words.load_tagger("packages")(sentences)
-    tagged = time.perf_counter()
-    drawn = sum(1 for _ in augment.transfer_set([sentences], [tags], n_iter=n_iter, **rates, seed=0, workers=processes))
-    done = time.perf_counter()
+
+    def draw() -> int:
+        return sum(
+            1 for _ in augment.transfer_set([sentences], [tags], n_iter=n_iter, **rates, seed=0, workers=processes)
+        )
+
+    tagging, drawing = median_seconds(repeats, lambda: words.load_tagger("packages")(sentences), draw)
+    seconds = tagging + drawing
     return {
         "sentences": len(sentences),
-        "samples": drawn,
-        "tagging_sentences_per_second": len(sentences) / (tagged - start),
-        "drawing_sentences_per_second": len(sentences) / (done - tagged),
-        "seconds": done - start,
-        "seconds_at_paper_scale": (done - start) * PAPERS_SENTENCES / len(sentences),
-        "ratio": len(sentences) / (done - start) / DISTIL_BILSTM,
+        "samples": draw(),
+        "tagging_sentences_per_second": len(sentences) / tagging,
+        "drawing_sentences_per_second": len(sentences) / drawing,
+        "seconds": seconds,
+        "seconds_at_paper_scale": seconds * PAPERS_SENTENCES / len(sentences),
+        "ratio": len(sentences) / seconds / DISTIL_BILSTM,
     }
 
 
 def bench_labelling(texts: list[str], repeats: int, few: int = 1500) -> dict[str, float]:
     """Sentences a second, plain (on the first ``few``: it knows no order) and ours, and the bound of the matrix product."""
     folder, _ = pretrained.resolve_model("packages")
-    model, tokenizer = pretrained.load(folder, 2)
+    (plain_model, _), (model, tokenizer) = (pretrained.load(folder, 2) for _ in range(2))
     budget = load("offline", "transfer_set", "sst2").token_budget
-    plain = len(texts[:few]) / median_seconds(lambda: plain_labelling(model, tokenizer, texts[:few]), repeats)
-    ours = len(texts) / median_seconds(
-        lambda: teacher.predict_logits(model, tokenizer, [texts], token_budget=budget, progress=False), repeats
+    plain, ours = median_seconds(
+        repeats,
+        lambda: plain_labelling(plain_model, tokenizer, texts[:few]),
+        lambda: teacher.predict_logits(model, tokenizer, [texts], token_budget=budget, progress=False),
     )
+    plain, ours = len(texts[:few]) / plain, len(texts) / ours
     pieces = sum(len(ids) for ids in tokenizer(texts)["input_ids"]) / len(texts)
     dtype = torch.bfloat16 if teacher.precision() == "bfloat16" else torch.float32
     bound = peak_flops(dtype) / (2 * pretrained.num_parameters(model)["non_embedding"] * pieces)
@@ -149,9 +156,12 @@ def bench_training(examples: Examples, vectors: torch.Tensor, repeats: int) -> d
     config = load("offline", "student", "sst2", "student-distilled")
     plain_model = PlainStudent(vectors)
     model = student.BiLSTMStudent(vectors, **SETTINGS, channels="multichannel", pooling="last")
-    plain = len(examples) / median_seconds(lambda: plain_epoch(plain_model, examples, config.batch_size), repeats)
-    ours = len(examples) / median_seconds(lambda: one_epoch(model, examples, config), repeats)
-    return {"plain": plain, "ours": ours, "ratio": ours / plain}
+    plain, ours = median_seconds(
+        repeats,
+        lambda: plain_epoch(plain_model, examples, config.batch_size),
+        lambda: one_epoch(model, examples, config),
+    )
+    return {"plain": len(examples) / plain, "ours": len(examples) / ours, "ratio": plain / ours}
 
 
 def one_epoch(model: student.BiLSTMStudent, examples: Examples, config: StudentConfig) -> None:
@@ -170,16 +180,16 @@ def bench_inference(column: Column, vocabulary_size: int, repeats: int) -> dict[
         [column.batch(rows) for rows in np.array_split(order, parts)] for order in (as_they_come, by_length)
     )
     model = student.BiLSTMStudent(vectors, **SETTINGS, channels="multichannel", pooling="last").eval()
-    rates = {}
-    for name, one in {"plain": PlainStudent(vectors).eval(), "eager": model,
-                      **{form: FastStudent(model, form) for form in ("float32", "bfloat16", "int8")}}.items():  # fmt: skip
+    forms = {form: FastStudent(model, form) for form in ("float32", "bfloat16", "int8")}
+    models = {"plain": PlainStudent(vectors).eval(), "eager": model, **forms}
 
-        def run(one: nn.Module = one, batches: list = mixed if name == "plain" else sorted_) -> None:
-            with torch.inference_mode():
-                for batch in batches:
-                    one(*batch)
+    def run(name: str) -> None:
+        with torch.inference_mode():
+            for batch in mixed if name == "plain" else sorted_:
+                models[name](*batch)
 
-        rates[name] = len(column.lengths) / median_seconds(run, repeats)
+    seconds = median_seconds(repeats, *(partial(run, name) for name in models))
+    rates = {name: len(column.lengths) / found for name, found in zip(models, seconds, strict=True)}
     return rates | {"ratio": rates["float32"] / rates["plain"]}
 
 
@@ -244,7 +254,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python tests/bench.py", description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", type=int, default=8000, help="source sentences, but for augmentation, which gets all")
     parser.add_argument("--share", type=int, default=1, help="of how many parts of MNLI's size one is enough")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args(arguments)
     everything, dataset = sentences_for()
     sentences = everything[: options.rows]
@@ -255,7 +265,7 @@ def main(arguments: list[str] | None = None) -> None:
     examples = Examples((column,), np.zeros(len(texts), np.int64), logits)
     vectors, _ = embeddings.load_vectors("packages", vocabulary, seed=0)
     results = {
-        "augmentation": bench_augmentation(everything, n_iter=20),
+        "augmentation": bench_augmentation(everything, 20, options.repeats),
         "labelling": bench_labelling(texts, options.repeats),
         "student training": bench_training(examples, vectors, options.repeats),
         "student inference": bench_inference(column, len(vocabulary), options.repeats),
