@@ -28,6 +28,7 @@ class Perceptron:
         # Feature -> its row of scores; row 0, of all that the model does not know, scores nothing.
         self.rows: dict[str, int] = {}
         self.matrix = [np.zeros(len(self.classes))]
+        self.after: dict[str, list[int]] = {}  # of each word, its rows after each tag: a word is in many chunks
 
     def tag(self, sentences: Sequence[Sequence[str]]) -> list[list[str]]:
         """The tags of each sentence, one a word."""
@@ -80,14 +81,16 @@ class Perceptron:
             [self._row(f"{name} {norm[-3:] if 'suffix' in name else norm}") for norm in norms]
             for name in ("i-1 word", "i-1 suffix", "i-2 word", "i+1 word", "i+1 suffix", "i+2 word")
         ]
-        after = [[self._row(f"i-1 tag+i word {tag} {norm}") for norm in norms[: len(words)]] for tag in self.place]
+        for norm in set(norms[: len(words)]) - self.after.keys():
+            self.after[norm] = [self._row(f"i-1 tag+i word {tag} {norm}") for tag in self.place]
+        after = [self.after[norm] for norm in norms[: len(words)]]
         known = [self.place.get(self.tagger.tagdict.get(word), -1) for word in words]
         tags = (
             np.array([self._row(f"i-1 tag {tag}") for tag in self.place]),
             np.array([self._row(f"i-2 tag {tag}") for tag in self.place]),
             np.array([[self._row(f"i tag+i-2 tag {a} {b}") for b in self.place] for a in self.place]),
         )
-        return np.array(own), np.array(around), np.array(after), np.array(known), tags
+        return np.array(own), np.array(around), np.array(after).T, np.array(known), tags
 
     def _row(self, feature: str) -> int:
         """Where the scores of a feature stand; 0 for one that the model does not know."""
