@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from distil import config, paths, report
+from distil import config, paths, report, speeds
 from distil.tasks import TASKS
 
 
@@ -54,30 +54,18 @@ def _claim(claim: str, where: str, published: str, ours: str, verdict: str) -> d
 
 
 def _speed_claims(profile: str) -> list[dict[str, str]]:
-    path = paths.RESULTS / "speed" / f"{profile}.json"
-    record = report.read(path, profile) if path.exists() else {"models": []}
-    models = {row["name"]: row for row in record["models"]}
-    if "student" not in models:
-        return []
-    verdicts = []
-    for name, published in zip(("bert-large", "elmo"), report.paper()["table_2"]["rows"], strict=False):
-        if name in models:
-            verdicts += _ratio_claims(published, models[name], models["student"], record["device"])
-    return verdicts
+    record, _, rows = speeds.table_2(profile)
+    return [claim for row in rows for claim in _ratio_claims(row, record["device"])]
 
 
-def _ratio_claims(
-    published: dict[str, Any], large: dict[str, Any], student: dict[str, Any], device: str
-) -> list[dict[str, str]]:
-    size, fair = (large["n_params"]["total"] / student["n_params"][key] for key in ("non_embedding", "total"))
-    slower = student["sentences_per_second"] / large["sentences_per_second"]
+def _ratio_claims(row: speeds.Ratios, device: str) -> list[dict[str, str]]:
     # The paper divides by 0.96 million, which is rounded to 1 in 96.
-    agrees = abs(size / published["times_larger"] - 1) < 1 / 96
-    model = published["model"]
+    agrees = abs(row.larger / row.published["times_larger"] - 1) < 1 / 96
+    model = row.published["model"]
     return [
-        _claim(_text("parameters").format(model=model), "Table 2", f"{published['times_larger']}x", f"{size:.0f}x",
-               f"{'' if agrees else 'not '}reproduced; counting the student's word vectors too it is {fair:.0f}x"),
-        _claim(_text("time").format(model=model), "Table 2", f"{published['times_slower']}x", f"{slower:.0f}x",
+        _claim(_text("parameters").format(model=model), "Table 2", f"{row.published['times_larger']}x", f"{row.larger:.0f}x",
+               f"{'' if agrees else 'not '}reproduced; counting the student's word vectors too it is {row.larger_in_full:.0f}x"),
+        _claim(_text("time").format(model=model), "Table 2", f"{row.published['times_slower']}x", f"{row.slower:.0f}x",
                f"not comparable: {device} against the paper's V100"),
     ]  # fmt: skip
 

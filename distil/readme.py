@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from distil import figures, paths, records, report
+from distil import figures, paths, records, report, speeds
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 GUARDED = {  # file of tests -> what it does to the pipeline
@@ -58,27 +58,19 @@ def results(profile: str) -> str:
 
 def table_2(profile: str) -> str:
     """The paper's Table 2 beside the models of a profile's speed record, as ratios to its student; empty if it has none."""
-    path = paths.RESULTS / "speed" / f"{profile}.json"
-    if not path.exists():
+    record, student, rows = speeds.table_2(profile)
+    if len(rows) < len(speeds.MODELS):
         return ""
-    record = report.read(path, profile)
-    models, published = {row["name"]: row for row in record["models"]}, report.paper()["table_2"]["rows"]
-    student = models.get("student")
     lines = [
         "| against the paper's student | parameters: paper, here | arithmetic here | time: paper (V100), here |",
         "|---|---|---|---|",
     ]
-    for name, row in zip(("bert-large", "elmo"), published, strict=False):
-        if student is None or name not in models:
-            return ""
-        model = models[name]
-        size = model["n_params"]["total"] / student["n_params"]["non_embedding"]
-        slower = student["sentences_per_second"] / model["sentences_per_second"]
+    for row in rows:
         lines.append(
-            f"| {row['model']} | {row['times_larger']}x, {size:.0f}x | {model['mflops'] / student['mflops']:.0f}x "
-            f"| {row['times_slower']}x, {slower:.0f}x |"
+            f"| {row.published['model']} | {row.published['times_larger']}x, {row.larger:.0f}x | {row.more_arithmetic:.0f}x "
+            f"| {row.published['times_slower']}x, {row.slower:.0f}x |"
         )
-    fewest = min(models[name]["sentences"] for name in ("bert-large", "elmo"))
+    fewest = min(row.sentences for row in rows)
     count, total = student["n_params"]["non_embedding"], student["n_params"]["total"] / 1e6
     lines += [
         "",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from distil import claims, config, figures, metrics, paths, readme, records, report
+from distil import claims, config, figures, metrics, paths, readme, records, report, speeds
 from distil.records import KEYS, RecordError
 
 N = 400
@@ -185,9 +185,11 @@ def test_profiles_are_never_mixed(results):
 
 
 def put_speed(profile="p", small=963_002):
-    large = {"name": "bert-large", "n_params": {"total": 335_143_938}, "sentences_per_second": 2.0}
+    large = {"name": "bert-large", "n_params": {"total": 335_143_938}, "mflops": 18_000.0}
+    large |= {"sentences_per_second": 2.0, "sentences": 64}
     n_params = {"total": 10_563_002, "non_embedding": small}
-    models = [large, {"name": "student", "n_params": n_params, "sentences_per_second": 100.0}]
+    student = {"name": "student", "n_params": n_params, "mflops": 50.0, "sentences_per_second": 100.0, "sentences": 512}
+    models = [large, student]
     path = paths.RESULTS / "speed" / "p.json"
     records.write(path, {"profile": profile, "device": "CPU, 2 threads", "models": models})
 
@@ -196,6 +198,16 @@ def test_a_speed_record_of_another_profile_is_refused_by_name(results):
     put_speed("other")
     with pytest.raises(RecordError, match=r"speed/p.json says it is of other"):
         claims.claims("p")
+
+
+def test_table_2_divides_the_large_model_by_the_student(results):
+    assert speeds.table_2("p") == ({}, {}, [])
+    put_speed()
+    record, student, (ratios,) = speeds.table_2("p")  # there is no ELMo in it
+    assert (record["device"], student["sentences"], ratios.sentences) == ("CPU, 2 threads", 512, 64)
+    assert ratios.published["model"] == "BERT_LARGE"
+    found = (ratios.larger, ratios.larger_in_full, ratios.more_arithmetic, ratios.slower)
+    assert found == pytest.approx((348.02, 31.728, 360.0, 50.0), rel=1e-4)
 
 
 def test_the_ratio_of_parameters_is_judged_by_its_number(results):
