@@ -146,9 +146,9 @@ USES_02 := $(call module,augment batching config data diagrams fastbert metrics 
 USES_03 := $(call module,augment batching chapter config data diagrams fastbert metrics packaged packages paths perceptron pretrained ranks records sealed tasks teacher transfer vocabulary words workers)
 USES_04 := $(call module,augment batching chapter config data diagrams embeddings metrics optim packaged packages paths perceptron pretrained ranks records sealed student tasks train transfer vocabulary word2vec words workers)
 USES_05 := $(call module,batching config data elmo embeddings fast metrics packaged packages paths perceptron pretrained ranks records sealed student tasks vocabulary word2vec words)
-USES_06 := $(call module,claims config figures metrics paths records report tasks)
-USES_07 := $(call module,claims config figures metrics paths records report tasks)
-USES_readme := $(call module,config figures metrics paths readme records report tasks)
+USES_06 := $(call module,claims config figures metrics paths records report speeds tasks)
+USES_07 := $(call module,claims config figures metrics paths records report speeds tasks)
+USES_readme := $(call module,config figures metrics paths readme records report speeds tasks)
 
 NEEDS_01 := notebooks/01_data.ipynb $(CONFIG)/data.yaml $(USES_01) $(CLONE)
 NEEDS_02 := notebooks/02_teacher.ipynb $(CONFIG)/teacher.yaml $(USES_02) $(CLONE)

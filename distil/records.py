@@ -101,7 +101,7 @@ def run(
 
     Args:
         n_params: ``total`` and ``non_embedding``; ``seconds``: of work, that of a run's earlier sittings included if it was
-            stopped on the way (three early records, stopped before this was so, have null).
+            stopped on the way (two early records, stopped before this was so, have null).
         inputs: name -> sha256 of what the run read; the digests of the prepared data are added.
         outputs: name -> sha256 of what it made: weights, or a transfer set.
         extra: further keys, such as ``history`` or ``arm``.

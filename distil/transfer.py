@@ -7,6 +7,7 @@ are no longer those that the rules draw is labelled anew.
 import hashlib
 import itertools
 import json
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -95,6 +96,7 @@ def _kept(path: Path, table: pa.Table, identity: str) -> float | None:
     if of != identity:
         print(
             f"{path.parent.name}/{path.name}: of another teacher, setting or version of the code; labelled anew",
+            file=sys.stderr,  # of no interest on a page
             flush=True,
         )
         return None

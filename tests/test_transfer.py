@@ -53,7 +53,7 @@ def test_shards_of_another_identity_are_labelled_anew_and_that_is_said(tmp_path,
     assert not capsys.readouterr().out
     transfer.write_labelled(samples(3), Labeller(), tmp_path / "t", identity="y", shard_rows=4)
     assert len(transfer.read(tmp_path / "t")) == 3
-    assert "labelled anew" in capsys.readouterr().out
+    assert "labelled anew" in capsys.readouterr().err
 
 
 def test_shards_of_another_arithmetic_of_the_teacher_are_labelled_anew(tmp_path, monkeypatch):
