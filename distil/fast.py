@@ -10,10 +10,12 @@ from collections.abc import Callable
 
 import torch
 from torch import LongTensor, Tensor, nn
+from torch.nn import functional
 
 from distil.student import BiLSTMStudent
 
 FORMS = ("float32", "bfloat16", "int8")
+WORTH_COMPILING = 32  # sentences; fewer take a step sooner than a compiled function has checked what it was given
 
 
 class FastStudent(nn.Module):
@@ -33,11 +35,11 @@ class FastStudent(nn.Module):
         with torch.no_grad():
             vectors = torch.cat([channel.weight for channel in student.channels], dim=1)
             tables = [vectors @ lstm.weight_ih_l0.T + lstm.bias_ih_l0 + lstm.bias_hh_l0 for lstm in lstms]
-            table = torch.stack(tables)  # [2, V, 4 h]
+            table = torch.cat(tables)  # [2 V, 4 h]: the words for the forward direction, then those for the backward one
             self.register_buffer("scale", None)
             if form == "int8":
                 # Rounded before it divides: what multiplies later is then the same number.
-                scale = (table.abs().amax(dim=2, keepdim=True) / 127).clamp(min=1e-8).to(self.dtype)
+                scale = (table.abs().amax(dim=1, keepdim=True) / 127).clamp(min=1e-8).to(self.dtype)
                 self.scale = scale
                 table = (table / scale.float()).round().clamp(-127, 127)
             self.register_buffer("table", table.to(torch.int8 if form == "int8" else self.dtype))
@@ -59,25 +61,29 @@ class FastStudent(nn.Module):
         """Sentence features [B, 2 * hidden_size] in float32."""
         order = lengths.argsort(descending=True)
         ids, lengths = ids[order], lengths[order]
-        reverse = (lengths[:, None] - 1 - torch.arange(ids.shape[1], device=ids.device)).clamp(min=0)
-        both = torch.stack([ids, ids.gather(1, reverse)])  # [2, B, L]
-        running = (lengths[None] > torch.arange(ids.shape[1], device=ids.device)[:, None]).sum(dim=1).tolist()
+        places = torch.arange(int(lengths[0]), device=ids.device)
+        reverse = (lengths[:, None] - 1 - places).clamp(min=0)
+        both = torch.stack([ids[:, : len(places)], ids.gather(1, reverse) + len(self.table) // 2])  # [2, B, L], rows of the table
         hidden = self.recurrent.new_zeros(2, len(ids), self.recurrent.shape[1])
         memory = torch.zeros_like(hidden)
-        for step in range(int(lengths[0])):
-            rows = running[step]  # longest first: those that have ended keep their last state
-            gates = self.gates(both[:, :rows, step])
-            hidden[:, :rows], memory[:, :rows] = self.cell(gates, hidden[:, :rows], memory[:, :rows], self.recurrent)
+        ended: list[Tensor] = []  # last states, of the longer sentences later
+        for step, rows in enumerate((lengths[None] > places[:, None]).sum(dim=1).tolist()):
+            if rows < hidden.shape[1]:  # the longest come first
+                ended.append(hidden[:, rows:])
+                # Contiguous, since the compiler makes a variant for each layout, and after eight makes no more.
+                hidden, memory = hidden[:, :rows].contiguous(), memory[:, :rows].contiguous()
+            next_states = self.cell if rows >= WORTH_COMPILING else cell
+            hidden, memory = next_states(self.gates(both[:, :rows, step]), hidden, memory, self.recurrent)
         features = torch.empty(len(ids), 2 * hidden.shape[2], device=ids.device)
-        features[order] = torch.cat([hidden[0], hidden[1]], dim=1).float()
+        features[order] = torch.cat([hidden, *reversed(ended)], dim=1).transpose(0, 1).flatten(1).float()
         return features
 
-    def gates(self, ids: LongTensor) -> Tensor:
-        """What the words [2, B] give to the gates, [2, B, 4 * hidden_size]."""
-        found = torch.stack([self.table[0][ids[0]], self.table[1][ids[1]]])
+    def gates(self, rows: LongTensor) -> Tensor:
+        """What words give to the gates [2, B, 4 * hidden_size], of their rows of the table [2, B]."""
+        found = functional.embedding(rows, self.table)
         if self.scale is None:
             return found
-        return found.to(self.dtype) * torch.stack([self.scale[0][ids[0]], self.scale[1][ids[1]]])
+        return found.to(self.dtype) * functional.embedding(rows, self.scale)
 
 
 def cell(gates: Tensor, hidden: Tensor, memory: Tensor, recurrent: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,15 +96,12 @@ def cell(gates: Tensor, hidden: Tensor, memory: Tensor, recurrent: Tensor) -> tu
 @functools.cache
 def compiled_cell(dtype: torch.dtype) -> Callable[..., tuple[Tensor, Tensor]]:
     """The cell as compiled code, or as it is on a machine without a C++ compiler: slower, the same numbers."""
-
-    def of_this_type(gates: Tensor, hidden: Tensor, memory: Tensor, recurrent: Tensor) -> tuple[Tensor, Tensor]:
-        return cell(gates, hidden, memory, recurrent)  # a function of its own: the compiler counts the variants of each
-
-    fast = torch.compile(of_this_type, dynamic=True)
-    zeros = functools.partial(torch.zeros, dtype=dtype)
+    fast = torch.compile(cell, dynamic=True, isolate_recompiles=True)  # the compiler counts the variants of each apart
+    # Ordinary tensors, as a model's are, of a student's size: the compiler writes other code for a few numbers.
+    recurrent = torch.zeros(2, 150, 600, dtype=dtype)
     try:
         with torch.inference_mode():
-            fast(zeros(2, 3, 8), zeros(2, 3, 2), zeros(2, 3, 2), zeros(2, 2, 8))
+            fast(*(torch.zeros(2, 512, width, dtype=dtype) for width in (600, 150, 150)), recurrent)
     except Exception:  # whatever the compiler lacks, the plain function has the same result
         return cell
     return fast
