@@ -170,12 +170,12 @@ $(call transfer,$(1)): $(call teacher,$(1)) $(NEEDS_03) | $(ENV)
 	@$(STEP) 03_transfer_set --profile $(PROFILE) --task $(1) --seed $(TEACHER_SEED)
 endef
 
-# Side by side, the long chain of teacher, transfer set and distilled student goes first, and plain students fill its gaps.
-after = $(if $(filter reproduce ablation,$(MAKECMDGOALS)),$(call transfer,$(1)))
+# Side by side, the long chains of teacher, transfer set and distilled student go first, of all tasks; then the rest fills their gaps.
+AFTER = $(if $(filter reproduce ablation,$(MAKECMDGOALS)),$(foreach t,$(TASKS),$(call transfer,$(t))))
 
 # $(1) task, $(2) seed
 define student_rules
-$(call run,$(1),student-baseline,$(2)): $(call data,$(1)) $(NEEDS_04) | $(ENV) $(call after,$(1))
+$(call run,$(1),student-baseline,$(2)): $(call data,$(1)) $(NEEDS_04) | $(ENV) $(AFTER)
 	@$(STEP) 04_student --profile $(PROFILE) --task $(1) --role student-baseline --seed $(2) --teacher-seed $(TEACHER_SEED)
 
 $(call run,$(1),student-distilled,$(2)): $(call transfer,$(1)) $(NEEDS_04) $(TAUGHT_BY) | $(ENV)
@@ -196,7 +196,7 @@ endef
 
 # $(1) an arm, $(2) seed
 define arm_rule
-$(call arm_run,$(1),$(2)): $(call arm_transfer,$(1)) $(ABLATION) $(NEEDS_04) $(TAUGHT_BY) | $(ENV)
+$(call arm_run,$(1),$(2)): $(call arm_transfer,$(1)) $(ABLATION) $(NEEDS_04) $(TAUGHT_BY) | $(ENV) $(AFTER)
 	@$(STEP) 04_student --profile $(PROFILE) --task $(call task,$(1)) --arm $(call name,$(1)) --seed $(2) --teacher-seed $(TEACHER_SEED)
 endef
 

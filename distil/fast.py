@@ -35,7 +35,7 @@ class FastStudent(nn.Module):
         with torch.no_grad():
             vectors = torch.cat([channel.weight for channel in student.channels], dim=1)
             tables = [vectors @ lstm.weight_ih_l0.T + lstm.bias_ih_l0 + lstm.bias_hh_l0 for lstm in lstms]
-            table = torch.cat(tables)  # [2 V, 4 h]: the words for the forward direction, then those for the backward one
+            table = torch.cat(tables)  # [2 V, 4 h], the rows of the backward direction after the forward's
             self.register_buffer("scale", None)
             if form == "int8":
                 # Rounded before it divides: what multiplies later is then the same number.
@@ -63,7 +63,8 @@ class FastStudent(nn.Module):
         ids, lengths = ids[order], lengths[order]
         places = torch.arange(int(lengths[0]), device=ids.device)
         reverse = (lengths[:, None] - 1 - places).clamp(min=0)
-        both = torch.stack([ids[:, : len(places)], ids.gather(1, reverse) + len(self.table) // 2])  # [2, B, L], rows of the table
+        backward = ids.gather(1, reverse) + len(self.table) // 2
+        both = torch.stack([ids[:, : len(places)], backward])  # [2, B, L], rows of the table
         hidden = self.recurrent.new_zeros(2, len(ids), self.recurrent.shape[1])
         memory = torch.zeros_like(hidden)
         ended: list[Tensor] = []  # last states, of the longer sentences later
