@@ -15,6 +15,7 @@ from torch.nn import functional
 from distil.student import BiLSTMStudent
 
 FORMS = ("float32", "bfloat16", "int8")
+FEW_WORDS = 1024  # words, in both directions together, that are looked up before the first step instead of at theirs
 WORTH_COMPILING = 32  # sentences; fewer take a step sooner than a compiled function has checked what it was given
 
 
@@ -64,7 +65,8 @@ class FastStudent(nn.Module):
         places = torch.arange(int(lengths[0]), device=ids.device)
         reverse = (lengths[:, None] - 1 - places).clamp(min=0)
         backward = ids.gather(1, reverse) + len(self.table) // 2
-        both = torch.stack([ids[:, : len(places)], backward])  # [2, B, L], rows of the table
+        both = torch.stack([ids[:, : len(places)], backward]).permute(2, 0, 1)  # [L, 2, B], rows of the table
+        at_once = self.gates(both) if both.numel() <= FEW_WORDS else None
         hidden = self.recurrent.new_zeros(2, len(ids), self.recurrent.shape[1])
         memory = torch.zeros_like(hidden)
         ended: list[Tensor] = []  # last states, of the longer sentences later
@@ -74,13 +76,14 @@ class FastStudent(nn.Module):
                 # Contiguous, since the compiler makes a variant for each layout, and after eight makes no more.
                 hidden, memory = hidden[:, :rows].contiguous(), memory[:, :rows].contiguous()
             next_states = self.cell if rows >= WORTH_COMPILING else cell
-            hidden, memory = next_states(self.gates(both[:, :rows, step]), hidden, memory, self.recurrent)
+            gates = self.gates(both[step, :, :rows]) if at_once is None else at_once[step, :, :rows]
+            hidden, memory = next_states(gates, hidden, memory, self.recurrent)
         features = torch.empty(len(ids), 2 * hidden.shape[2], device=ids.device)
         features[order] = torch.cat([hidden, *reversed(ended)], dim=1).transpose(0, 1).flatten(1).float()
         return features
 
     def gates(self, rows: LongTensor) -> Tensor:
-        """What words give to the gates [2, B, 4 * hidden_size], of their rows of the table [2, B]."""
+        """What words give to the gates [..., 4 * hidden_size], of their rows of the table [...]."""
         found = functional.embedding(rows, self.table)
         if self.scale is None:
             return found
