@@ -1,8 +1,8 @@
 """The student for use, not for training: the same logits, several times as fast on a CPU.
 
 An LSTM spends half its arithmetic on its inputs, and the student's inputs are word vectors, of which there are as many as words.
-So the input side is worked out once a word: ``gates = table[word] + h W``. What is left is the recurrence, of which both directions
-take a step together; for a batch its cell is compiled, where there is a compiler.
+So the input side is worked out once a word: ``gates = table[word] + h W``. What is left is the recurrence, of which both
+directions take a step together; for a batch its cell is compiled, where there is a compiler.
 """
 
 import functools
