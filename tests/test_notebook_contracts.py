@@ -9,6 +9,7 @@ import papermill
 import pytest
 
 from distil import config, paths, steps
+from distil.tasks import PAPER
 
 NOTEBOOKS = list(steps.NOTEBOOKS)
 STORED = list(steps.SHOWN)  # these keep their outputs; the others carry none
@@ -95,6 +96,13 @@ def test_a_figure_is_drawn_in_one_cell(notebook):
 
 
 # --- parameters -------------------------------------------------------------------------------------------------------
+
+
+def test_the_data_figure_has_a_place_for_every_split():
+    """CI runs the chapter on one task, which has two splits of MNLI's three."""
+    cells = code(nbformat.read(paths.NOTEBOOKS / "01_data.ipynb", as_version=4))
+    (ordered,) = re.findall(r"sorted\(shares, key=(\[.*?\])\.index\)", "\n".join(cell.source for cell in cells))
+    assert set(ast.literal_eval(ordered)) == {"test"}.union(*(task.splits for task in PAPER.values()))
 
 
 def test_every_parameter_has_a_comment(notebook):
