@@ -95,14 +95,14 @@ def test_a_figure_is_drawn_in_one_cell(notebook):
             assert "plt.subplots(" in cell.source or "= figures." in cell.source, cell.source
 
 
-# --- parameters -------------------------------------------------------------------------------------------------------
-
-
 def test_the_data_figure_has_a_place_for_every_split():
-    """CI runs the chapter on one task, which has two splits of MNLI's three."""
+    """`make test` runs the chapter on one task, which has two splits; MNLI has three."""
     cells = code(nbformat.read(paths.NOTEBOOKS / "01_data.ipynb", as_version=4))
     (ordered,) = re.findall(r"sorted\(shares, key=(\[.*?\])\.index\)", "\n".join(cell.source for cell in cells))
     assert set(ast.literal_eval(ordered)) == {"test"}.union(*(task.splits for task in PAPER.values()))
+
+
+# --- parameters -------------------------------------------------------------------------------------------------------
 
 
 def test_every_parameter_has_a_comment(notebook):
