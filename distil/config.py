@@ -1,300 +1,340 @@
-"""One frozen dataclass per step, and the reader of ``configs/<profile>/<step>.yaml``.
+"""Settings, tasks and arms: reads configs/ and checks every value before a step starts.
 
-A config file is flat: one key per field. ``tasks:`` and ``roles:`` hold overrides for one task or one role. An unknown key,
-a missing one or a value of the wrong type is an error that names the file.
+``configs/paper.yaml`` holds every setting. Another profile holds only what differs from it.
+An arm is a variant of the method (``distilled``, ``plain``, ``no-mask``): it changes settings from
+some stage on and shares the stages before that one with the main arm.
 """
 
+import functools
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Self, TypeVar
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from distil import paths
-from distil.tasks import TASKS
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS, TOY = ROOT / "configs", ROOT / "distil" / "toy"
+MAIN, PLAIN = "distilled", "plain"  # the full method, and the student that sees gold labels alone
+STAGES = ("teacher", "transfer-set", "student")  # in the order of the method; an arm changes one
+NAME = "[a-z0-9][a-z0-9-]*"
 
-ROLES = ("student-baseline", "student-distilled")
-PAIR_INPUTS = ("joint", "separate")
-OBJECTIVES = ("mse", "kl")
-CHANNELS = ("random", "static", "tuned", "multichannel")
-POOLINGS = ("last", "attention")
-MAY_BE_ZERO = ("max_train", "max_dev", "n_iter", "extra_words", "patience")  # every other whole number is at least 1
+Count = Annotated[int, Field(ge=1)]
+CountOrNone = Annotated[int, Field(ge=0)]  # 0 switches the limit off
+Share = Annotated[float, Field(ge=0, le=1)]
+Precision = Literal["auto", "bfloat16", "float32"]
+Model = TypeVar("Model", bound="Checked")
 
 
 class ConfigError(ValueError):
-    """A config file or a parameter is not what the step needs; the message says what to change."""
+    """A setting or a name is wrong; the message says where, what was wanted and what came."""
 
 
-@dataclass(frozen=True)
-class Config:
-    """Checks the type of every field on construction: papermill and YAML hand over whatever was typed.
+class Checked(BaseModel):
+    """A model whose fields have exactly the declared types, and no others."""
 
-    Raises:
-        ConfigError: a value has the wrong type (``2e-5`` in YAML is a string: write ``2.0e-5``) or is out of range.
-    """
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.type is float and type(value) is int:
-                object.__setattr__(self, field.name, float(value))
-            elif type(value) is not field.type:
-                hint = " (YAML reads 2e-5 as text: write 2.0e-5)" if field.type is float and type(value) is str else ""
-                raise ConfigError(f"{field.name} must be {field.type.__name__}, got {value!r}{hint}")
-            elif field.type is int and value < (least := 0 if field.name in MAY_BE_ZERO else 1):
-                raise ConfigError(f"{field.name} must be at least {least}, got {value!r}")
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
-        """The config whose fields are among ``values``: in a notebook, ``globals()`` after its parameters cell."""
-        return cls(**{field.name: values[field.name] for field in fields(cls)})
-
-    def _require(self, ok: bool, what: str) -> None:
-        if not ok:
-            raise ConfigError(f"{type(self).__name__}: {what}")
-
-    def _choice(self, name: str, choices: tuple[str, ...]) -> None:
-        self._require(getattr(self, name) in choices, f"{name} must be one of {choices}, got {getattr(self, name)!r}")
+        """Return the settings among ``values``: ``globals()`` after a parameters cell."""
+        return checked(cls, {name: values[name] for name in cls.model_fields}, "parameters")
 
 
-@dataclass(frozen=True)
-class DataConfig(Config):
-    """What 01_data prepares. ``max_train`` and ``max_dev`` cut a split to its first rows after a shuffle; 0 keeps all."""
+class DataSettings(Checked):
+    """What chapter 01 prepares; ``max_train`` and ``max_dev`` cut a split after a shuffle."""
 
     source: str
-    max_train: int
-    max_dev: int
+    max_train: CountOrNone
+    max_dev: CountOrNone
 
 
-@dataclass(frozen=True)
-class TeacherConfig(Config):
-    """Fine-tuning of the teacher. ``model``: ``tiny``, ``packages``, a hub id (``name@commit``) or a folder.
-
-    ``pair_input``: ``joint`` (``[CLS] a [SEP] b [SEP]``) or ``separate`` (two passes, their features side by side).
-    """
+class TeacherSettings(Checked):
+    """Fine-tuning of the teacher (paper sections 3.1 and 4.2)."""
 
     model: str
-    pair_input: str
-    learning_rates: list
-    epochs: int
-    batch_size: int
-    max_length: int
-    warmup: float
-    weight_decay: float
-    evals_per_epoch: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._choice("pair_input", PAIR_INPUTS)
-        rates = self.learning_rates
-        self._require(
-            bool(rates) and all(type(x) is float and 0 < x < 1 for x in rates),
-            f"learning_rates must be a list of floats such as [2.0e-5, 3.0e-5], got {rates!r}",
-        )
+    learning_rates: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)]
+    epochs: Count
+    batch_size: Count
+    max_length: Count
+    warmup: Share
+    weight_decay: Annotated[float, Field(ge=0)]
+    evals_per_epoch: Count
+    precision: Precision
 
 
-@dataclass(frozen=True)
-class TransferConfig(Config):
-    """The three rules (paper section 3.3) and the labelling. ``tagger``: ``toy``, ``packages`` or ``nltk``."""
+class TransferSettings(Checked):
+    """The three rules of section 3.3, and the labelling by the teacher."""
 
-    n_iter: int
-    p_mask: float
-    p_pos: float
-    p_ng: float
-    tagger: str
-    token_budget: int
+    n_iter: CountOrNone
+    p_mask: Share
+    p_pos: Share
+    p_ng: Share
+    tagger: Literal["toy", "packages", "nltk"]
+    token_budget: Count
+    precision: Precision
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("p_mask", "p_pos", "p_ng"):
-            self._require(0 <= getattr(self, name) <= 1, f"{name} is a probability, got {getattr(self, name)!r}")
-        self._require(self.p_mask + self.p_pos <= 1, "p_mask + p_pos must not exceed 1: one uniform draw decides both")
-        self._choice("tagger", ("toy", "packages", "nltk"))
+    @model_validator(mode="after")
+    def _one_draw_decides_both(self) -> Self:
+        if self.p_mask + self.p_pos > 1:
+            raise ValueError("p_mask + p_pos must not exceed 1: one uniform draw decides both")
+        return self
 
 
-@dataclass(frozen=True)
-class StudentConfig(Config):
-    """The BiLSTM and its training. ``vectors``: ``random:<width>``, ``packages``, ``pieces:<model>``, a hub id or a file.
-
-    ``objective`` is how far the student's logits are from the teacher's: ``mse`` (section 3.2) or ``kl`` at a temperature.
-    """
+class StudentSettings(Checked):
+    """The BiLSTM (section 3.1), its objective (3.2) and its training (4.2)."""
 
     vectors: str
-    extra_words: int
-    channels: str
-    hidden_size: int
-    fc_size: int
-    pooling: str
-    dropout: float
-    objective: str
-    temperature: float
-    alpha: float
-    synthetic: float
-    held_out: float
-    epochs: int
-    patience: int
-    batch_size: int
-    lr: float
-    rho: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._choice("channels", CHANNELS)
-        self._choice("pooling", POOLINGS)
-        self._choice("objective", OBJECTIVES)
-        self._require(self.temperature > 0, f"temperature divides logits and lies above 0, got {self.temperature!r}")
-        self._require(0 <= self.dropout < 1, f"dropout is a share in [0, 1), got {self.dropout!r}")
-        self._require(0 <= self.synthetic <= 1, f"synthetic is a share in [0, 1], got {self.synthetic!r}")
-        self._require(0 <= self.held_out < 1, f"held_out is a share in [0, 1), got {self.held_out!r}")
-        self._require(0 <= self.alpha <= 1, f"alpha weighs two losses and lies in [0, 1], got {self.alpha!r}")
+    extra_words: CountOrNone
+    channels: Literal["random", "static", "tuned", "multichannel"]
+    hidden_size: Count
+    fc_size: Count
+    pooling: Literal["last", "attention"]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    objective: Literal["mse", "kl"]
+    temperature: Annotated[float, Field(gt=0)]
+    alpha: Share
+    synthetic: Share
+    held_out: Annotated[float, Field(ge=0, lt=1)]
+    epochs: Count
+    patience: CountOrNone
+    batch_size: Count
+    lr: Annotated[float, Field(gt=0)]
+    rho: Annotated[float, Field(gt=0, lt=1)]
 
 
-@dataclass(frozen=True)
-class SpeedConfig(Config):
-    """Table 2. ``sentences`` are timed ``repeats`` times per model, in batches of ``batch_size`` and one by one.
+class SpeedSettings(Checked):
+    """Table 2: how many sentences are timed, in which batches, and for which models."""
 
-    On a CPU a model that is not the student is timed on ``large_sentences`` of them.
-    """
-
-    sentences: int
-    large_sentences: int
-    single_sentences: int
-    batch_size: int
-    batch_sizes: list
-    repeats: int
-    models: list
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._require(
-            "student" in self.models, f"models must hold 'student', the measure of the others, got {self.models!r}"
-        )
-        sizes = self.batch_sizes
-        self._require(all(type(n) is int and n > 0 for n in sizes), f"batch_sizes must be whole numbers, got {sizes!r}")
+    sentences: Count
+    large_sentences: Count
+    single_sentences: Count
+    batch_size: Count
+    batch_sizes: list[Count]
+    repeats: Count
+    models: Annotated[list[str], Field(min_length=1)]
 
 
-@dataclass(frozen=True)
-class Arm:
-    """One arm of the ablation: ``changes`` to the config of a stage (``teacher``, ``transfer_set``, ``student``) or of several.
+SETTINGS: dict[str, type[Checked]] = {
+    "data": DataSettings,
+    "teacher": TeacherSettings,
+    "transfer_set": TransferSettings,
+    "student": StudentSettings,
+    "speed": SpeedSettings,
+}
 
-    All that follows the first changed stage is made anew for the arm; what comes before it is the main run's.
+
+class Split(Checked):
+    """Where a split is: ``file`` in the task's folder of TSV files, ``hub`` on the hub."""
+
+    file: str
+    hub: str
+
+
+class Task(Checked):
+    """One task: its columns, labels, splits and metrics.
+
+    ``label`` names the label's column and ``labels`` its values, in the order of the class numbers.
+    ``glue_train_rows`` is the size of GLUE's whole training set, 0 for a task of the user's.
+    ``short_rows`` is how many rows without all columns are skipped: GLUE's own QQP has a few.
     """
 
     name: str
-    task: str
-    changes: dict[str, dict[str, Any]]  # stage: the changed keys with their values; the stages in their order
+    title: str
+    folder: str
+    text: Annotated[list[str], Field(min_length=1, max_length=2)]
+    hub_text: list[str]
+    label: str
+    labels: Annotated[list[str], Field(min_length=2)]
+    meanings: list[str]
+    splits: dict[str, Split]
+    glue_train_rows: int = 0
+    f1: bool = False
+    short_rows: int = 0
 
     @property
-    def stage(self) -> str:
-        """The first stage that the arm changes."""
-        return next(iter(self.changes))
+    def pair(self) -> bool:
+        """Whether an example is two sentences."""
+        return len(self.text) == 2
 
-    def changes_of(self, section: str) -> dict[str, Any]:
-        """What the arm changes in the config of a step; most often nothing."""
-        return self.changes.get(section, {})
+    @property
+    def in_paper(self) -> bool:
+        """Whether the paper reports this task."""
+        return self.glue_train_rows > 0
 
-    def changed(self) -> dict[str, Any]:
-        """All that the arm changes, whatever the stage."""
-        return {key: value for values in self.changes.values() for key, value in values.items()}
-
-    def remakes(self, section: str) -> bool:
-        """Whether the step with this config runs anew for the arm."""
-        return STAGES.index(section) >= STAGES.index(self.stage)
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The sentence columns of a loaded split: ``sentence1`` and, for pairs, ``sentence2``."""
+        return ("sentence1", "sentence2")[: len(self.text)]
 
 
-STAGES = ("teacher", "transfer_set", "student")
-ARM_NAME = "[a-z0-9][a-z0-9-]*"
-FILES = ("teacher", "transfer-set", "student-baseline", "student-distilled")  # runs are called so, and no arm may be
-STEPS: dict[str, type[Config]] = {
-    "data": DataConfig,
-    "teacher": TeacherConfig,
-    "transfer_set": TransferConfig,
-    "student": StudentConfig,
-    "speed": SpeedConfig,
-}
-C = TypeVar("C", bound=Config)
+class Arm(Checked):
+    """A variant of the method; ``changes`` maps a section to the settings that it changes."""
+
+    name: str
+    tasks: list[str]  # empty: every task
+    changes: dict[str, dict[str, Any]]
 
 
-def profiles() -> list[str]:
-    """Names of the profiles: the folders of ``configs/``."""
-    return sorted(p.name for p in paths.CONFIGS.iterdir() if p.is_dir())
+# --- reading --------------------------------------------------------------------------------------
 
 
-def read_yaml(profile: str, name: str) -> dict[str, Any]:
-    """The mapping in ``configs/<profile>/<name>.yaml``.
+class _Loader(yaml.SafeLoader):
+    """YAML that reads ``2e-5`` as a number, as YAML 1.2 does."""
 
-    Raises:
-        ConfigError: no such profile, no such file, or the file is not a YAML mapping.
-    """
-    if profile not in profiles():
-        raise ConfigError(f"unknown profile {profile!r}: the folders of configs/ are {', '.join(profiles())}")
-    path = paths.CONFIGS / profile / f"{name}.yaml"
-    if not path.exists():
-        raise ConfigError(f"configs/{profile}/{name}.yaml is missing: copy it from configs/offline and edit it")
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def _read(name: str) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        found = yaml.load((CONFIGS / name).read_text(encoding="utf-8"), _Loader) or {}
     except yaml.YAMLError as error:
-        raise ConfigError(f"configs/{profile}/{name}.yaml is not valid YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"configs/{profile}/{name}.yaml must hold 'key: value' lines, got {type(values).__name__}")
-    return values
-
-
-def load(profile: str, step: str, task: str, role: str = "", overrides: Mapping[str, Any] | None = None) -> Config:
-    """The config of one step: the file's keys, then its task's, then its role's, then ``overrides``.
-
-    Raises:
-        ConfigError: unknown profile, task, role or key; missing key; wrong type. The message names the file.
-    """
-    if task not in TASKS:
-        raise ConfigError(f"unknown task {task!r}: known are {', '.join(TASKS)}")
-    values = read_yaml(profile, step)
-    where = f"configs/{profile}/{step}.yaml"
-    by_task, by_role = values.pop("tasks", {}), values.pop("roles", {})
-    for name, section, known in (("tasks", by_task, tuple(TASKS)), ("roles", by_role, ROLES)):
-        if not isinstance(section, dict) or not all(isinstance(part, dict) for part in section.values()):
-            raise ConfigError(f"{where}: '{name}:' must hold, for some of {list(known)}, 'key: value' lines")
-        if unknown := set(section) - set(known):
-            raise ConfigError(f"{where}: unknown key {sorted(unknown)} under '{name}:'; known are {list(known)}")
-    values |= by_task.get(task, {}) | by_role.get(role, {}) | dict(overrides or {})
-    return build(STEPS[step], values, where)
-
-
-def arms(profile: str) -> dict[str, Arm]:
-    """The arms of ``configs/<profile>/ablation.yaml``, each checked against the config that it changes.
-
-    Raises:
-        ConfigError: an arm has no task or no stage, changes what a stage does not know, is not written on the one line that
-            Make reads too (its first stage first), or is called as other files are.
-    """
-    found, text = {}, (paths.CONFIGS / profile / "ablation.yaml").read_text(encoding="utf-8")
-    for name, values in (read_yaml(profile, "ablation").get("arms") or {}).items():
-        where = f"configs/{profile}/ablation.yaml, arm {name}"
-        stages = [stage for stage in STAGES if isinstance(values, dict) and isinstance(values.get(stage), dict)]
-        if not stages or set(values) != {"task", *stages} or values["task"] not in TASKS:
-            raise ConfigError(
-                f"{where}: wanted {{task: one of {list(TASKS)}, and for some of {list(STAGES)}: {{key: value}}}}"
-            )
-        if not re.search(rf"^  {re.escape(str(name))}: {{task: {values['task']}, {stages[0]}: {{", text, re.MULTILINE):
-            raise ConfigError(f"{where}: write it on a line as Make reads it: '  {name}: {{task: {values['task']}, "
-                              f"{stages[0]}: {{key: value}}}}'")  # fmt: skip
-        if not re.fullmatch(ARM_NAME, str(name)) or str(name).endswith(FILES):
-            raise ConfigError(f"{where}: a name is of a-z, 0-9 and '-', and does not end in {' or '.join(FILES)}")
-        found[name] = Arm(name, values["task"], {stage: values[stage] for stage in stages})
-        for stage, changes in found[name].changes.items():
-            load(profile, stage, values["task"], ROLES[1], changes)
+        raise ConfigError(
+            f"configs/{name} is not valid YAML: {' '.join(str(error).split())}"
+        ) from None
+    if not isinstance(found, dict):
+        raise ConfigError(f"configs/{name} must hold 'key: value' lines, got {found!r:.80}")
     return found
 
 
-def build(cls: type[C], values: Mapping[str, Any], where: str) -> C:
-    """Make a config from a mapping; ``where`` names its origin in errors."""
-    known = {field.name for field in fields(cls)}
-    if unknown := sorted(set(values) - known):
-        raise ConfigError(f"{where}: unknown key {unknown}; known keys are {sorted(known)}")
-    if missing := sorted(known - set(values)):
-        raise ConfigError(f"{where}: missing key {missing}")
+def checked(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
+    """Return the model of ``values``, or raise a ConfigError of one line that begins with ``where``."""
     try:
-        return cls(**values)
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from None
+        return model(**values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"])) or model.__name__
+        hint = "; write it in quotes" if first["type"] == "string_type" else ""
+        came = f", got {first['input']!r:.80}" if first["type"] != "missing" else ""
+        known = f" (known: {', '.join(model.model_fields)})" if "extra" in first["type"] else ""
+        raise ConfigError(f"{where}: {key}: {first['msg']}{known}{came}{hint}"[:500]) from None
+
+
+@functools.cache
+def tasks() -> dict[str, Task]:
+    """Return the tasks of ``configs/tasks.yaml`` by name: the paper's three, then the user's."""
+    found = {}
+    for name, values in _read("tasks.yaml").items():
+        where = f"configs/tasks.yaml, {name}"
+        if not re.fullmatch(NAME, str(name)) or not isinstance(values, dict):
+            raise ConfigError(
+                f"{where}: wanted 'name: {{text: [column], label: column, labels: [value, value]}}' "
+                f"with a name of small letters, digits and hyphens, got {values!r:.80}"
+            )
+        splits = {"train": {"file": "train.tsv", "hub": "train"}}
+        splits["dev"] = {"file": "dev.tsv", "hub": "validation"}
+        splits["test"] = {"file": "test.tsv", "hub": "test"}
+        filled = {"name": name, "title": name, "folder": name, "splits": splits} | values
+        filled = {"hub_text": filled.get("text"), "meanings": filled.get("labels")} | filled
+        found[name] = checked(Task, filled, where)
+    return found
+
+
+def task(name: str) -> Task:
+    """Return one task; a ConfigError lists the known ones."""
+    if name not in tasks():
+        raise ConfigError(f"unknown task {name!r}: configs/tasks.yaml has {', '.join(tasks())}")
+    return tasks()[name]
+
+
+def profiles() -> list[str]:
+    """Return the names of the profiles: the YAML files of ``configs/`` beside the tasks."""
+    return sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "tasks")
+
+
+@functools.cache
+def profile(name: str) -> dict[str, Any]:
+    """Return a profile: ``paper.yaml`` with the profile's own values put over it."""
+    if name not in profiles():
+        raise ConfigError(f"unknown profile {name!r}: configs/ has {', '.join(profiles())}")
+    paper = _read("paper.yaml")
+    if unknown := set(_read(f"{name}.yaml")) - set(paper):
+        raise ConfigError(
+            f"configs/{name}.yaml: unknown key {min(unknown)!r}; known: {list(paper)}"
+        )
+    return _over(paper, _read(f"{name}.yaml"))
+
+
+def _over(base: Any, changes: Any) -> Any:
+    """Return ``base`` with ``changes`` put over it, mapping by mapping."""
+    if not isinstance(base, dict) or not isinstance(changes, dict):
+        return changes
+    return base | {key: _over(base.get(key), value) for key, value in changes.items()}
+
+
+@functools.cache
+def arms(profile_name: str) -> dict[str, Arm]:
+    """Return the arms of a profile by name: ``distilled``, ``plain``, then those of the ablation."""
+    found = {}
+    for name, values in profile(profile_name)["arms"].items():
+        where = f"configs/{profile_name}.yaml, arm {name}"
+        if not re.fullmatch(NAME, str(name)) or not isinstance(values, dict):
+            raise ConfigError(f"{where}: wanted 'name: {{tasks: [...], student: {{key: value}}}}'")
+        changes = {key: value for key, value in values.items() if key != "tasks"}
+        if unknown := set(changes) - {stage.replace("-", "_") for stage in STAGES}:
+            raise ConfigError(
+                f"{where}: unknown stage {min(unknown)!r}; known: {', '.join(STAGES)}"
+            )
+        arm = {"name": name, "tasks": values.get("tasks", []), "changes": changes}
+        found[name] = checked(Arm, arm, where)
+    return found
+
+
+def arm(profile_name: str, name: str, task_name: str = "") -> Arm:
+    """Return one arm; a ConfigError if it is unknown or not meant for the task."""
+    known = arms(profile_name)
+    if name not in known:
+        raise ConfigError(
+            f"unknown arm {name!r}: configs/{profile_name}.yaml has {', '.join(known)}"
+        )
+    if task_name and known[name].tasks and task_name not in known[name].tasks:
+        raise ConfigError(f"arm {name!r} is for {', '.join(known[name].tasks)}, got {task_name!r}")
+    return known[name]
+
+
+def made_by(profile_name: str, arm_name: str, stage: str) -> str:
+    """Return the arm whose ``stage`` an arm uses: itself from its first changed stage on."""
+    changed = [
+        name for name in STAGES if name.replace("-", "_") in arm(profile_name, arm_name).changes
+    ]
+    own = arm_name == MAIN or (changed and STAGES.index(stage) >= STAGES.index(changed[0]))
+    return arm_name if own else MAIN
+
+
+def settings(profile_name: str, stage: str, task_name: str = "", arm_name: str = MAIN) -> Any:
+    """Return the settings of one step: the profile's, then its task's, then its arm's.
+
+    Raises:
+        ConfigError: unknown name or key, wrong type, or value out of range.
+    """
+    section, values = stage.replace("-", "_"), profile(profile_name)
+    layers = [values[section], values["tasks"].get(task_name, {}).get(section, {})]
+    layers.append(arm(profile_name, arm_name, task_name).changes.get(section, {}))
+    merged = functools.reduce(_over, layers)
+    return checked(SETTINGS[section], merged, f"configs/{profile_name}.yaml, {section}")
+
+
+def departures(profile_name: str) -> list[str]:
+    """Return one line for each setting of a profile that is not the paper's, arms left out."""
+    paper, ours = _read("paper.yaml"), profile(profile_name)
+    parts = [part for part in ours if part not in ("arms", "ablation", "speed")]
+    return [
+        f"{part}.{key}: {value} (paper.yaml: {before.get(key, 'not set')})"
+        for part in parts
+        for before in [dict(_leaves(paper[part]))]
+        for key, value in _leaves(ours[part])
+        if value != before.get(key)
+    ]
+
+
+def _leaves(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every value of nested mappings with its dotted key."""
+    if not isinstance(values, dict):
+        yield prefix.rstrip("."), values
+        return
+    for key, value in values.items():
+        yield from _leaves(value, f"{prefix}{key}.")

@@ -1,25 +1,21 @@
-"""``load_task``: one shape for every task and every source; and the prepared copy that all later steps read.
+"""Loads a task from any source in one shape, and prepares the copy that all later steps read.
 
-Sources: ``toy`` (a small set of our own in this repository), ``packages`` (real sets that package files carry), ``hub``
-(GLUE on the Hugging Face hub, pinned by commit), or a directory in GLUE's TSV layout.
+Sources: ``toy`` (a small set in this repository), ``packages`` (real sets in package files),
+``hub`` (GLUE on the Hugging Face hub, pinned by commit), or a folder in GLUE's TSV layout.
 """
 
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
-import datasets
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+import pyarrow.parquet as pq
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, load_dataset
 
-from distil import packaged, paths, records
-from distil.packaged import Rows
-from distil.tasks import TASKS, Task
+from distil import config, records, standins
 from distil.words import tokenize
 
-GLUE_REPOSITORY = "nyu-mll/glue"
-GLUE_REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
+GLUE_REPOSITORY, GLUE_REVISION = "nyu-mll/glue", "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
 
 
 class DataError(ValueError):
@@ -27,206 +23,128 @@ class DataError(ValueError):
 
 
 def load_task(task: str, source: str) -> DatasetDict:
-    """Load one task.
+    """Return the splits ``train``, ``dev``, and any other split that the source has with labels.
 
-    Args:
-        task: ``sst2``, ``qqp``, ``mnli`` or a task of configs/tasks.yaml, which only a directory can have.
-        source: ``toy``, ``packages``, ``hub`` or a directory that holds ``SST-2/``, ``QQP/`` or ``MNLI/``.
-
-    Returns:
-        Splits ``train`` and ``dev``; ``dev_mismatched`` where MNLI has it; ``test`` where the source has public test labels.
-        Columns ``sentence1`` (premise), ``sentence2`` for pairs (hypothesis), ``label``, ``idx`` (row in its own split).
-
-    Raises:
-        DataError: unknown task or source, or a missing or malformed file.
+    Columns: ``sentence1``, ``sentence2`` for pairs, ``label``, ``idx`` (the row in its own split).
     """
-    if task not in TASKS:
-        raise DataError(f"unknown task {task!r}: known are {', '.join(TASKS)}")
-    spec = TASKS[task]
+    spec = config.task(task)
     if source in ("hub", "packages") and not spec.in_paper:
-        raise DataError(f"{source} has no task {task!r}: set GLUE_DIR to the folder that holds {spec.folder}/train.tsv")
+        raise DataError(f"{source} has no task {task!r}: set GLUE_DIR to a folder with {task}/")
     if source == "hub":
         return load_hub(spec)
     if source == "packages":
-        return _dataset_dict(spec, packaged.load(task))
-    folder = paths.TOY if source == "toy" else Path(source).expanduser()
-    return _dataset_dict(spec, load_directory(spec, folder))
+        rows = standins.load(task)
+    else:
+        files = {name: folder(task, source) / split.file for name, split in spec.splits.items()}
+        kept = [name for name in files if name in ("train", "dev") or files[name].exists()]
+        rows = {name: read_tsv(spec, files[name]) for name in kept}
+    return DatasetDict({name: _dataset(spec, split) for name, split in rows.items()})
+
+
+def folder(task: str, source: str) -> Path:
+    """Return the folder of a task's files, where the source is ``toy`` or a folder."""
+    return Path(config.TOY if source == "toy" else source).expanduser() / config.task(task).folder
 
 
 def dataset_name(task: str, source: str, train_rows: int) -> str:
-    """What a data set is called in records: by what it is, never by what it stands for. ``train_rows``: that are trained on."""
+    """Return the data set's own name; ``train_rows`` says whether it is a part of GLUE's set."""
     if source == "packages":
-        return packaged.NAMES[task]
-    if source == "toy" or not TASKS[task].in_paper:
+        return standins.NAMES[task]
+    if source == "toy" or not config.task(task).in_paper:
         return f"toy/{task}" if source == "toy" else task
-    return f"glue/{task}" if train_rows == TASKS[task].glue_train_rows else f"glue-part/{task}"
+    return f"glue{'' if train_rows == config.task(task).glue_train_rows else '-part'}/{task}"
 
 
-def _dataset_dict(spec: Task, splits: dict[str, Rows]) -> DatasetDict:
-    return DatasetDict({name: _dataset(spec, rows) for name, rows in splits.items()})
-
-
-def _dataset(spec: Task, rows: Rows) -> Dataset:
-    columns = dict(zip(spec.columns, zip(*rows, strict=True), strict=False))
-    columns |= {"label": [row[-1] for row in rows], "idx": range(len(rows))}
-    features = Features({name: Value("string") for name in spec.columns})
+def _dataset(spec: config.Task, rows: standins.Rows) -> Dataset:
+    columns = dict(zip((*spec.columns, "label"), map(list, zip(*rows, strict=True)), strict=True))
+    features = {name: Value("string") for name in spec.columns}
     features |= {"label": ClassLabel(names=list(spec.labels)), "idx": Value("int32")}
-    return Dataset.from_dict({name: list(values) for name, values in columns.items()}, features=Features(features))
-
-
-# --- a directory in GLUE's TSV layout ---------------------------------------------------------------------------------
-
-
-def load_directory(spec: Task, folder: Path) -> dict[str, Rows]:
-    """Read ``folder/<task>/{train,dev,...}.tsv``; only train and dev must be there."""
-    home = folder / spec.folder
-    if not home.is_dir():
-        raise DataError(
-            f"no folder {home}: a data directory holds {spec.folder}/train.tsv and {spec.folder}/{spec.splits['dev'].file} "
-            "in GLUE's layout (or use the source 'toy', 'packages' or 'hub')"
-        )
-    splits = {}
-    for name, split in spec.splits.items():
-        path = home / split.file
-        if path.exists() or name in ("train", "dev"):
-            splits[name] = read_tsv(spec, path)
-    return splits
+    return Dataset.from_dict(columns | {"idx": range(len(rows))}, features=Features(features))
 
 
 def read_lines(path: Path) -> list[str]:
-    """Lines of a UTF-8 file; a DataError says that it cannot be read, or names the first line that is not UTF-8."""
+    """Return the lines of a UTF-8 file, which end as its first line does: LF, CR LF or CR alone."""
     try:
-        raw = path.read_bytes()
+        text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}; check its owner and permissions") from None
-    try:  # decoded as bytes: a carriage return inside a sentence is text, not a line's end
-        return raw.decode("utf-8").removeprefix("\ufeff").split("\n")
+        raise DataError(f"cannot read {path}, which GLUE's layout has: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}, line {line}: not UTF-8 ({error.reason}); save the file as UTF-8") from None
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}, line {line}: not UTF-8; save the file as UTF-8") from None
+    if "\r" in text.partition("\n")[0].rstrip("\r"):
+        return text.split("\r")
+    return [line.rstrip("\r") for line in text.split("\n")]  # a CR inside a sentence is text
 
 
-def read_tsv(spec: Task, path: Path) -> Rows:
-    """Rows of one GLUE file: UTF-8, tab separated, one header row, no quoting.
-
-    Raises:
-        DataError: missing file, missing column, short row, empty label or unknown label, not UTF-8, or no row at all.
-    """
-    if not path.is_file():
-        raise DataError(f"missing file {path}: GLUE's layout has it; see 'load_task' in distil/data.py for the sources")
-    lines = read_lines(path)
-    header = lines[0].rstrip("\r").split("\t")
-    wanted = (*spec.text, spec.label)
+def read_tsv(spec: config.Task, path: Path) -> standins.Rows:
+    """Return the rows of one GLUE file: tab separated, one header row, no quoting."""
+    header, *lines = (line.split("\t") for line in read_lines(path))
+    wanted, rows, skipped = (*spec.text, spec.label), [], 0
     if missing := [name for name in wanted if name not in header]:
-        raise DataError(
-            f"{path}, line 1: no column {missing[0]!r}; {spec.title} needs {wanted}, the header has {header}"
-        )
-    where = [header.index(name) for name in wanted]
-    rows = list(_parse(spec, path, lines[1:], where, len(header)))
+        found = f"{spec.title} needs {wanted}, the header has {str(header)[:200]}"
+        raise DataError(f"{path}, line 1: no column {missing[0]!r}; {found}")
+    places = [header.index(name) for name in wanted]
+    for number, fields in enumerate(lines, start=2):
+        blank, short = not "".join(fields).strip(), len(fields) <= max(places)
+        if blank or (short and skipped < spec.short_rows):
+            skipped += not blank
+            continue
+        if short or len(fields) > len(header):
+            what = f"{len(fields)} columns, the header has {len(header)}; is a tab"
+            raise DataError(f"{path}, line {number}: {what} {'missing' if short else 'too many'}?")
+        *texts, label = (fields[place] for place in places)
+        if label not in spec.labels:
+            what = f"column {spec.label!r}: {label[:60]!r} is not one of {str(spec.labels)[:200]}"
+            raise DataError(f"{path}, line {number}, {what}")
+        rows.append((*texts, spec.labels.index(label)))
     if not rows:
         raise DataError(f"{path}: no rows below the header")
     return rows
 
 
-def _parse(spec: Task, path: Path, lines: list[str], where: list[int], width: int) -> Iterator[tuple]:
-    short = 0
-    for number, line in enumerate(lines, start=2):
-        if not line.strip():
-            continue
-        fields = line.rstrip("\r").split("\t")
-        if len(fields) <= max(where) and short < spec.short_rows:
-            short += 1
-            continue
-        if len(fields) <= max(where) or len(fields) > width:
-            what = "missing" if len(fields) < width else "too many"
-            raise DataError(f"{path}, line {number}: {len(fields)} columns, the header has {width}; is a tab {what}?")
-        *texts, label = (fields[i] for i in where)
-        if label not in spec.labels:
-            raise DataError(f"{path}, line {number}, column {spec.label!r}: {label!r} is not one of {spec.labels}")
-        yield (*texts, spec.labels.index(label))
-
-
-# --- the hub ----------------------------------------------------------------------------------------------------------
-
-
-def load_hub(spec: Task, repository: str = GLUE_REPOSITORY, revision: str | None = GLUE_REVISION) -> DatasetDict:
-    """GLUE from the hub (or from a local folder in the hub's format: give it as ``repository``, with no revision).
-
-    Raises:
-        DataError: it cannot be had.
-    """
+def load_hub(spec: config.Task) -> DatasetDict:
+    """Return a task of GLUE from the hub, at the pinned commit."""
+    where = {"revision": GLUE_REVISION, "cache_dir": str(records.ARTIFACTS / "hub")}
     try:
-        raw = datasets.load_dataset(repository, spec.name, revision=revision)
-    except Exception as error:  # every way a download can fail has the same remedies
+        raw = load_dataset(GLUE_REPOSITORY, spec.name, **where)
+    except Exception as error:  # whatever went wrong, the remedies are the same
         raise DataError(
-            f"cannot load {spec.name} of {repository}: put GLUE's TSV files into a folder and set GLUE_DIR to it, or check the "
-            f"network (HF_ENDPOINT for a mirror, HF_HOME for a folder with the hub's cache). The hub's client says: {error}"
+            f"cannot load {spec.name} of {GLUE_REPOSITORY}: set GLUE_DIR to a folder of GLUE's "
+            f"files, or check the network (HF_ENDPOINT for a mirror): {str(error)[:200]!r}"
         ) from error
-    renamed = dict(zip(spec.hub_text, spec.columns, strict=True))
-    splits = DatasetDict({name: raw[split.hub] for name, split in spec.splits.items() if split.hub in raw})
-    return splits.select_columns([*renamed, "label", "idx"]).rename_columns(
-        {old: new for old, new in renamed.items() if old != new}
-    )
+    names = dict(zip(spec.hub_text, spec.columns, strict=True)) | {"label": "label", "idx": "idx"}
+    splits = {name: raw[split.hub] for name, split in spec.splits.items() if split.hub in raw}
+    return DatasetDict(splits).select_columns(list(names)).rename_columns(names)
 
 
-# --- the prepared copy ------------------------------------------------------------------------------------------------
+def prepare(
+    splits: DatasetDict, spec: config.Task, folder: Path, *, max_train: int, max_dev: int, seed: int
+) -> DatasetDict:
+    """Write each split, cut and tokenized, to ``folder/<split>.parquet``; the folder appears whole.
 
-
-def prepare(splits: DatasetDict, spec: Task, folder: Path, *, max_train: int, max_dev: int, seed: int) -> DatasetDict:
-    """Cut, tokenize and write the splits to ``folder/<split>.parquet``; the folder appears whole or not at all.
-
-    The sentences become their words joined by spaces (``words.tokenize``), which is what every later step reads.
-    ``max_train`` bounds the training split and ``max_dev`` every other one, after a shuffle by ``seed``; 0 keeps all.
+    Splits of over ``max_train`` or ``max_dev`` rows are shuffled by ``seed`` and cut; 0 keeps all.
     """
-    prepared = {}
-    for name, split in splits.items():
-        limit = max_train if name == "train" else max_dev
-        if limit and limit < len(split):
-            split = split.shuffle(seed=seed).select(range(limit))
-        tokenized = {column: [" ".join(tokenize(text)) for text in split[column]] for column in spec.columns}
-        prepared[name] = Dataset.from_dict(
-            tokenized | {"label": split["label"][:], "idx": split["idx"][:]}, features=split.features
-        )
-    part = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    for name, split in prepared.items():
-        split.to_parquet(str(part / f"{name}.parquet"))
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
-    return DatasetDict(prepared)
+    prepared = DatasetDict()
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier run, whose files may be damaged
+    with records.whole_folder(folder) as part:
+        for name, split in splits.items():
+            limit = max_train if name == "train" else max_dev
+            if limit and limit < len(split):
+                split = split.shuffle(seed=seed).select(range(limit))
+            words = {c: [" ".join(tokenize(text)) for text in split[c]] for c in spec.columns}
+            prepared[name] = Dataset.from_dict(split[:] | words, features=split.features)
+            prepared[name].to_parquet(part / f"{name}.parquet")
+    return prepared
 
 
 def load_prepared(profile: str, task: str) -> DatasetDict:
-    """The splits that 01_data prepared for this profile and task.
-
-    Raises:
-        DataError: 01_data has not run, or the files are not what it wrote.
-    """
-    folder = paths.artifact(profile, task, "data")
-    if not folder.is_dir():
-        raise DataError(
-            f"no prepared data for profile {profile!r}, task {task!r}: run notebooks/01_data.ipynb for it, or delete "
-            f"results/data/{profile}/{task}.json, if it is there, and 'make reproduce PROFILE={profile} TASKS={task}'"
-        )
-    try:
-        splits = DatasetDict({path.stem: Dataset.from_parquet(str(path)) for path in sorted(folder.glob("*.parquet"))})
-        found, problem = {name: digest(rows) for name, rows in splits.items()}, "damaged or replaced"
-    except Exception as error:  # a damaged Parquet file can fail in any way
-        splits, found, problem = DatasetDict(), {}, f"they cannot be read ({' '.join(str(error).split())})"
-    record = paths.data_record(profile, task)
-    if not splits or (record.exists() and found != records.read(record).get("digests")):
-        raise DataError(
-            f"the prepared data of {profile}/{task} are not those of their record: {problem}. Delete "
-            f"results/data/{profile}/{task}.json and run again"
-        )
-    return splits
+    """Return the splits that 01_data prepared; RecordError if it has not run or a file changed."""
+    paths = sorted(records.Step("data", profile, task).files().glob("*.parquet"))
+    return DatasetDict({path.stem: Dataset(pq.read_table(path)) for path in paths})
 
 
 def digest(split: Dataset) -> str:
-    """sha256 of a split's text and labels, independent of how they are stored."""
-    sha = hashlib.sha256()
-    columns = [name for name in ("sentence1", "sentence2") if name in split.column_names]
-    for row in split.select_columns([*columns, "label"]):
-        sha.update(json.dumps([row[name] for name in (*columns, "label")], ensure_ascii=False).encode())
-    return sha.hexdigest()
+    """Return the sha256 of a split's text and labels, however they are stored."""
+    cells = [split[name] for name in ("sentence1", "sentence2", "label") if name in split.features]
+    text = "".join(json.dumps(row, ensure_ascii=False) for row in zip(*cells, strict=True))
+    return hashlib.sha256(text.encode()).hexdigest()

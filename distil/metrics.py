@@ -1,63 +1,75 @@
-"""Accuracy and F1, and what a difference between two models is worth. Numpy and scipy only."""
+"""Scores of a classifier, and intervals and tests for the difference between two of them."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.stats import binomtest
 
 
 def evaluate(logits: np.ndarray, labels: np.ndarray, f1: bool = False) -> dict[str, float]:
-    """Accuracy, and F1 of class 1 where the paper reports it.
+    """Return accuracy and, if ``f1``, F1 of class 1 as fractions; logits [N, K], labels [N]."""
+    counts, once = _counts(logits.argmax(axis=1)[None], labels), np.ones(len(labels))
+    names = ("accuracy", "f1") if f1 else ("accuracy",)
+    return {name: float(_scores(counts, once, name)[0]) for name in names}
 
-    Args:
-        logits: [N, labels]; labels: [N] of class numbers.
 
-    Returns:
-        ``{"accuracy": ...}``, with ``"f1"`` if asked for; fractions, not percent.
+def _counts(predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return [seeds, 3, N]: whether an answer is right, a true positive, half the positives."""
+    positives = ((predicted == 1).astype(float) + (labels == 1)) / 2
+    return np.stack([predicted == labels, (predicted == 1) & (labels == 1), positives], axis=1)
+
+
+def _scores(counts: np.ndarray, weights: np.ndarray, metric: str) -> np.ndarray:
+    """Return the score of each seed [seeds]; ``weights`` [N] says how often each example counts."""
+    right, hits, positives = (counts @ weights).T
+    if metric == "accuracy":
+        return right / weights.sum()
+    return hits / np.maximum(positives, 0.5)  # without any positive there are no hits: F1 is 0
+
+
+def bootstrap(
+    models: Sequence[np.ndarray], labels: np.ndarray, metric: str, seed: int, n: int = 2000
+) -> np.ndarray:
+    """Return resampled scores [n, models], each the mean over a model's seeds.
+
+    A draw resamples the examples, which all models share, and the seeds of each model. The mean
+    of S resampled seeds varies too little, by the factor (S - 1) / S. So its deviation from the
+    mean of all seeds is multiplied by sqrt(S / (S - 1)). With one seed only the examples vary.
+
+    ``models`` hold the predicted classes [seeds, N]; ``metric`` is ``accuracy`` or ``f1``.
+    A ValueError says that a model did not answer the same number of examples.
     """
-    predicted = np.asarray(logits).argmax(axis=1)
-    labels = np.asarray(labels)
-    scores = {"accuracy": float((predicted == labels).mean())}
-    if f1:
-        hits = int(((predicted == 1) & (labels == 1)).sum())
-        claimed, true = int((predicted == 1).sum()), int((labels == 1).sum())
-        scores["f1"] = 2 * hits / (claimed + true) if claimed + true else 0.0
-    return scores
+    size = len(labels)
+    if any(model.shape[1] != size for model in models):
+        raise ValueError(f"wanted {size} answers, got {[model.shape[1] for model in models]}")
+    rng, draws = np.random.default_rng(seed), np.empty((n, len(models)))
+    counts = [_counts(model, labels) for model in models]
+    for draw in draws:
+        weights = np.bincount(rng.integers(size, size=size), minlength=size).astype(float)
+        for column, model in enumerate(counts):
+            scores, seeds = _scores(model, weights, metric), len(model)
+            deviation = scores[rng.integers(seeds, size=seeds)].mean() - scores.mean()
+            draw[column] = scores.mean() + np.sqrt(seeds / max(seeds - 1, 1)) * deviation
+    return draws
 
 
-def bootstrap_difference(
-    correct_a: np.ndarray, correct_b: np.ndarray, *, seed: int, n_boot: int = 2000
-) -> tuple[float, float, float]:
-    """Mean and 95% percentile interval of accuracy b - a, resampling examples and, where there are several, seeds.
-
-    Args:
-        correct_a, correct_b: [seeds, N] of 0/1: the same examples in the same order under both models. The two may have
-            different numbers of seeds.
-
-    Raises:
-        ValueError: the two do not have the same examples.
-    """
-    if correct_a.shape[1] != correct_b.shape[1]:
-        raise ValueError(f"both models need the same examples, got {correct_a.shape[1]} and {correct_b.shape[1]}")
-    rng = np.random.default_rng(seed)
-    draws = np.empty(n_boot)
-    for i in range(n_boot):
-        examples = rng.integers(correct_a.shape[1], size=correct_a.shape[1])
-        means = [c[rng.integers(len(c), size=len(c))].mean(axis=0)[examples].mean() for c in (correct_a, correct_b)]
-        draws[i] = means[1] - means[0]
+def interval(draws: np.ndarray) -> tuple[float, float]:
+    """Return the two ends of the middle 95% of bootstrap draws [n]."""
     low, high = np.percentile(draws, [2.5, 97.5])
-    return float(correct_b.mean() - correct_a.mean()), float(low), float(high)
+    return float(low), float(high)
 
 
-def reliability(logits: np.ndarray, labels: np.ndarray, bins: int = 10) -> tuple[np.ndarray, np.ndarray]:
-    """Mean confidence and accuracy [bins] of examples sorted by confidence (the largest softmax) into bins of equal number."""
+def reliability(logits: np.ndarray, labels: np.ndarray, bins: int = 10) -> np.ndarray:
+    """Return mean confidence and accuracy [2, bins] of examples sorted by confidence into bins."""
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     sure = (shifted / shifted.sum(axis=1, keepdims=True)).max(axis=1)
     right = logits.argmax(axis=1) == labels
     parts = np.array_split(np.argsort(sure, kind="stable"), bins)
-    return np.array([sure[rows].mean() for rows in parts]), np.array([right[rows].mean() for rows in parts])
+    return np.array([[values[part].mean() for part in parts] for values in (sure, right)])
 
 
 def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> float:
-    """Two-sided p of McNemar's exact test for two models on the same examples ([N] of 0/1 each)."""
-    only_a = int((correct_a.astype(bool) & ~correct_b.astype(bool)).sum())
-    only_b = int((correct_b.astype(bool) & ~correct_a.astype(bool)).sum())
+    """Return the two-sided p of McNemar's exact test for two models on the same examples [N]."""
+    a, b = correct_a.astype(bool), correct_b.astype(bool)
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     return float(binomtest(only_a, only_a + only_b, 0.5).pvalue) if only_a + only_b else 1.0

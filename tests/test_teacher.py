@@ -1,289 +1,270 @@
-"""A tiny BERT: logits in order and independent of the batch, the mask stays whole, training saves and reloads, a run resumes."""
+"""The teacher: its logits, its fine-tuning and resuming, and models that it must refuse."""
 
-import dataclasses
-import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from safetensors.torch import load_file, save_file
 
-from distil import paths, pretrained, sealed, teacher
-from distil.config import TeacherConfig
-from distil.fastbert import FastBert
-from distil.tasks import QQP, SST2
-from distil.words import MASK, to_text
+from distil import config, records, teacher
+from distil.speed.fastbert import FastBert
 
-CONFIG = TeacherConfig("tiny", "joint", [1.0e-3], 2, 16, 32, 0.1, 0.01, 1)
+SST2, QQP = config.task("sst2"), config.task("qqp")
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+SMALL |= {"intermediate_size": 48, "max_position_embeddings": 40}
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "bad", "film", "good", "the"]
 
 
 @pytest.fixture(autouse=True)
 def own_artifacts(tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "ARTIFACTS", tmp_path)
-    monkeypatch.setattr(teacher, "bf16_is_faster", lambda device: False)
+    monkeypatch.setattr(records, "ARTIFACTS", tmp_path)
 
 
-def toy_splits(pair=False, n=64):
+def settings(**changes):
+    values = {"model": "tiny", "learning_rates": [5.0e-3], "epochs": 6}
+    values |= {"batch_size": 16, "max_length": 32, "warmup": 0.1, "weight_decay": 0.01}
+    values |= {"evals_per_epoch": 1, "precision": "float32"}
+    return config.TeacherSettings(**values | changes)
+
+
+def toy_splits(pair=False):
     rng = np.random.default_rng(0)
-    labels = rng.integers(2, size=n).tolist()
-    text = [
-        f"{'good' if y else 'bad'} {' '.join(rng.choice(['film', 'a', 'the'], rng.integers(1, 7)))}" for y in labels
-    ]
+    labels = rng.integers(2, size=64).tolist()
+    rest = [" ".join(rng.choice(["film", "a", "the"], rng.integers(1, 7))) for _ in labels]
+    text = [f"{'good' if y else 'bad'} {words}" for y, words in zip(labels, rest, strict=True)]
     columns = {"sentence1": text} | ({"sentence2": text[::-1]} if pair else {})
-    features = Features({name: Value("string") for name in columns} | {"label": ClassLabel(names=["0", "1"])})
-    split = Dataset.from_dict(columns | {"label": labels}, features=features)
+    features = {name: Value("string") for name in columns} | {"label": ClassLabel(names=["0", "1"])}
+    split = Dataset.from_dict(columns | {"label": labels}, features=Features(features))
     return DatasetDict({"train": split, "dev": split})
 
 
-def tiny(spec, splits, pair_input="joint"):
-    texts = pretrained.sentences(splits["train"], spec)
-    folder, _ = pretrained.resolve_model("tiny", texts)
-    return *pretrained.load(folder, len(spec.labels), pair_input=pair_input), texts
+def tiny(spec):
+    texts = teacher.sentences(toy_splits(spec.pair)["train"], spec)
+    torch.manual_seed(0)
+    return *teacher.load(teacher.resolve("tiny", texts)[0], len(spec.labels)), texts
 
 
-@pytest.mark.parametrize(("spec", "pair_input"), [(SST2, "joint"), (QQP, "joint"), (QQP, "separate")])
-def test_logits_do_not_depend_on_batch_or_order(spec, pair_input):
-    model, tokenizer, texts = tiny(spec, toy_splits(spec.pair), pair_input)
-    wide = teacher.predict_logits(model, tokenizer, texts, token_budget=10_000, progress=False)
-    narrow = teacher.predict_logits(model, tokenizer, texts, token_budget=1, progress=False)
+def predict(model, tokenizer, texts, token_budget=512, precision="float32"):
+    return teacher.predict_logits(
+        model, tokenizer, texts, token_budget=token_budget, precision=precision, progress=False
+    )
+
+
+def accuracy(folder, splits):
+    logits = predict(*teacher.load(folder, 2), teacher.sentences(splits["dev"], SST2))
+    return (logits.argmax(axis=1) == splits["dev"]["label"]).mean()
+
+
+def write(folder, kind="Bert", head=None, **changes):
+    """Write a model folder: a headless network, or a classifier of ``head`` labels."""
+    transformers.BertTokenizer(vocab={w: i for i, w in enumerate(WORDS)}).save_pretrained(folder)
+    values = {"vocab_size": len(WORDS), "num_labels": head or 2} | SMALL | changes
+    network = f"{kind}ForSequenceClassification" if head else f"{kind}Model"
+    made = getattr(transformers, f"{kind}Config")(**values)
+    getattr(transformers, network)(made).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("spec", [SST2, QQP], ids=["sst2", "qqp"])
+def test_logits_do_not_depend_on_batch_or_order(spec):
+    model, tokenizer, texts = tiny(spec)
+    wide, narrow = predict(model, tokenizer, texts, 10_000), predict(model, tokenizer, texts, 1)
     np.testing.assert_allclose(wide, narrow, atol=1e-5)
-    reversed_ = teacher.predict_logits(model, tokenizer, [t[::-1] for t in texts], token_budget=64, progress=False)
-    np.testing.assert_allclose(wide, reversed_[::-1], atol=1e-5)
+    backwards = predict(model, tokenizer, [column[::-1] for column in texts], 64)
+    np.testing.assert_allclose(wide, backwards[::-1], atol=1e-5)
     assert np.abs(wide[0] - wide[1]).max() > 1e-4
 
 
-def test_an_example_that_occurs_twice_is_sent_once(monkeypatch):
-    model, tokenizer, (texts,) = tiny(SST2, toy_splits())
-    rows, forward = [], FastBert.forward
-
-    def counted(self, input_ids, **inputs):
-        rows.append(len(input_ids))
-        return forward(self, input_ids, **inputs)
-
-    monkeypatch.setattr(FastBert, "forward", counted)
-    repeated = teacher.predict_logits(model, tokenizer, [texts + texts[::-1]], token_budget=200, progress=False)
-    assert sum(rows) == len(set(texts))
-    once = teacher.predict_logits(model, tokenizer, [texts], token_budget=200, progress=False)
-    np.testing.assert_array_equal(repeated, np.concatenate([once, once[::-1]]))
-
-
-def test_the_second_sentence_of_a_pair_counts():
-    model, tokenizer, texts = tiny(QQP, toy_splits(pair=True))
-    same = teacher.predict_logits(model, tokenizer, texts, token_budget=512, progress=False)
-    swapped = teacher.predict_logits(model, tokenizer, texts[::-1], token_budget=512, progress=False)
-    assert np.abs(same - swapped).max() > 1e-4
-
-
-def test_separate_features_are_those_of_each_sentence_alone():
-    """The layer over [f(a); f(b)], with f the pooled output of BERT on one sentence, computed here one pair at a time."""
-    model, tokenizer, texts = tiny(QQP, toy_splits(pair=True), "separate")
-    logits = teacher.predict_logits(model, tokenizer, texts, token_budget=512, progress=False)
+def test_logits_are_those_of_the_network_on_each_pair_alone():
+    model, tokenizer, texts = tiny(QQP)
+    logits = predict(model, tokenizer, texts)
     for row in (0, 1, 50):
-        features = [model.encoder(**tokenizer(column[row], return_tensors="pt")).pooler_output[0] for column in texts]
-        expected = model.classifier.weight @ torch.cat(features) + model.classifier.bias
-        np.testing.assert_allclose(logits[row], expected.detach().numpy(), atol=1e-5)
+        inputs = tokenizer(texts[0][row], texts[1][row], return_tensors="pt")
+        expected = model(**inputs).logits[0].detach().numpy()
+        np.testing.assert_allclose(logits[row], expected, atol=1e-5)
+    assert np.abs(logits - predict(model, tokenizer, texts[::-1])).max() > 1e-4
 
 
-def test_a_separate_teacher_learns_saves_and_reloads(tmp_path):
-    splits = toy_splits(pair=True)
-    splits = DatasetDict(
-        {name: split.map(lambda row: {"sentence2": row["sentence1"]}) for name, split in splits.items()}
-    )
-    config = dataclasses.replace(CONFIG, pair_input="separate", learning_rates=[5.0e-3], epochs=6)
-    history = teacher.fine_tune(splits, QQP, config, seed=0, folder=tmp_path / "best")
-    model, tokenizer = pretrained.load(tmp_path / "best", 2, pair_input="separate")
-    texts = pretrained.sentences(splits["dev"], QQP)
-    logits = teacher.predict_logits(model, tokenizer, texts, token_budget=512, progress=False)
-    accuracy = (logits.argmax(axis=1) == splits["dev"]["label"]).mean()
-    assert accuracy == pytest.approx(max(entry["dev_accuracy"] for entry in history)) and accuracy > 0.9
-    assert set(pretrained.weights(tmp_path / "best")) == {"model.safetensors", "classifier.safetensors"}
+def test_equal_examples_are_sent_once_and_labels_are_the_same_to_the_bit():
+    model, tokenizer, (texts,) = tiny(SST2)
+    once, forward = predict(model, tokenizer, [texts], 200), FastBert.forward
+    with mock.patch.object(FastBert, "forward", autospec=True, side_effect=forward) as calls:
+        repeated = predict(model, tokenizer, [texts + texts[::-1]], 200)
+    assert sum(len(call.kwargs["input_ids"]) for call in calls.mock_calls) == len(set(texts))
+    assert repeated.tobytes() == np.concatenate([once, once[::-1]]).tobytes()
 
 
-def test_weights_that_are_not_those_on_record_are_refused(tmp_path):
-    model, tokenizer, _ = tiny(SST2, toy_splits())
-    pretrained.save(model, tokenizer, tmp_path / "best")
-    sealed.seal(tmp_path / "best")
-    on_record = pretrained.weights(tmp_path / "best")
-    pretrained.check_weights(tmp_path / "best", on_record)
-    path = tmp_path / "best" / "model.safetensors"
-    raw = bytearray(path.read_bytes())
-    raw[-5] ^= 1
-    path.write_bytes(raw)
-    with pytest.raises(pretrained.ModelError, match=r"model\.safetensors not as on record"):
-        pretrained.check_weights(tmp_path / "best", on_record)
-    with pytest.raises(pretrained.ModelError, match=r"model\.safetensors.* not as on record"):
-        pretrained.check_weights(tmp_path / "gone", on_record)
+def test_bfloat16_keeps_the_answer():
+    model, tokenizer, texts = tiny(SST2)
+    exact, cast = (predict(model, tokenizer, texts, 99, name) for name in ("float32", "bfloat16"))
+    assert model.dtype == torch.bfloat16 and 0 < np.abs(exact - cast).max() < 0.05
 
 
-def test_no_model_is_one_clear_error(tmp_path):
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(pretrained.ModelError, match="a folder with config"):
-        pretrained.load(tmp_path / "empty", 2)
-
-
-def test_a_mask_is_one_token():
-    _, tokenizer, _ = tiny(SST2, toy_splits())
-    ids = tokenizer(to_text(["a", MASK, "film"], tokenizer.mask_token))["input_ids"]
-    assert len(ids) == 5 and ids[2] == tokenizer.mask_token_id
-
-
-def test_training_learns_saves_and_reloads(tmp_path):
-    splits, folder = toy_splits(), tmp_path / "best"
-    config = dataclasses.replace(CONFIG, learning_rates=[5.0e-3], epochs=6)
-    history = teacher.fine_tune(splits, SST2, config, seed=0, folder=folder)
-    assert len(history) == 6 and not list(tmp_path.glob("best-lr*"))
-    model, tokenizer = pretrained.load(folder, 2)
-    texts = pretrained.sentences(splits["dev"], SST2)
-    logits = teacher.predict_logits(model, tokenizer, texts, token_budget=512, progress=False)
-    accuracy = (logits.argmax(axis=1) == splits["dev"]["label"]).mean()
-    assert accuracy == pytest.approx(max(entry["dev_accuracy"] for entry in history)) and accuracy > 0.9
-
-
-def test_every_learning_rate_is_tried_and_the_best_is_kept(tmp_path):
-    splits, folder = toy_splits(), tmp_path / "best"
-    config = dataclasses.replace(CONFIG, learning_rates=[1.0e-9, 5.0e-3], epochs=6)
-    history = teacher.fine_tune(splits, SST2, config, seed=0, folder=folder)
-    assert {entry["lr"] for entry in history} == {1.0e-9, 5.0e-3}
-    logits = teacher.predict_logits(
-        *pretrained.load(folder, 2), pretrained.sentences(splits["dev"], SST2), token_budget=512, progress=False
-    )
-    best = max(history, key=lambda entry: entry["dev_accuracy"])
-    assert best["lr"] == 5.0e-3
-    assert (logits.argmax(axis=1) == splits["dev"]["label"]).mean() == pytest.approx(best["dev_accuracy"])
-
-
-def test_a_learning_rate_that_is_done_is_not_trained_again(tmp_path, monkeypatch):
-    splits, folder = toy_splits(), tmp_path / "best"
-    config = dataclasses.replace(CONFIG, learning_rates=[1.0e-3, 3.0e-3])
-    trained, original = [], teacher._trainer
-
-    def dies_at_the_second(splits, spec, config, learning_rate, *rest):
-        trained.append(learning_rate)
-        if len(trained) == 2:
-            raise KeyboardInterrupt
-        return original(splits, spec, config, learning_rate, *rest)
-
-    monkeypatch.setattr(teacher, "_trainer", dies_at_the_second)
-    with pytest.raises(KeyboardInterrupt):
-        teacher.fine_tune(splits, SST2, config, seed=0, folder=folder)
-    assert not list(tmp_path.glob("best-lr0.001/checkpoint-*"))
-    history = teacher.fine_tune(splits, SST2, config, seed=0, folder=folder)
-    assert trained == [1.0e-3, 3.0e-3, 3.0e-3] and [entry["lr"] for entry in history] == [1.0e-3] * 2 + [3.0e-3] * 2
-    assert (folder / "model.safetensors").exists() and not list(tmp_path.glob("best-lr*"))
+@pytest.mark.parametrize("has", [{}, {"amx_bf16": True}, {"avx512_bf16": True, "amx_bf16": False}])
+def test_auto_precision_asks_the_processor(monkeypatch, has):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+    assert teacher.precision("auto") == ("bfloat16" if any(has.values()) else "float32")
+    assert teacher.precision("float32") == "float32"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    assert teacher.precision("auto") == "float32" and teacher.precision("bfloat16") == "bfloat16"
 
 
 def test_parameters_are_counted_with_and_without_embeddings():
-    model, _, _ = tiny(SST2, toy_splits())
-    counts = pretrained.num_parameters(model)
-    embeddings = model.bert.embeddings
-    tables = (embeddings.word_embeddings, embeddings.position_embeddings, embeddings.token_type_embeddings)
-    assert counts["total"] == sum(p.numel() for p in model.parameters())
-    assert counts["total"] - counts["non_embedding"] == sum(table.weight.numel() for table in tables)
+    model, _, _ = tiny(SST2)
+    sizes = {name: value.numel() for name, value in model.named_parameters()}
+    rest = sum(size for name, size in sizes.items() if not name.endswith("embeddings.weight"))
+    found = teacher.num_parameters(model)
+    assert found == {"total": sum(sizes.values()), "non_embedding": rest}
 
 
-def test_hub_id_and_commit_are_parted():
-    commit = "0123456789abcdef" * 2 + "01234567"
-    assert pretrained.resolve_model(f"someone/bert@{commit}") == ("someone/bert", commit)
-    assert pretrained.resolve_model(str(paths.ARTIFACTS)) == (str(paths.ARTIFACTS), None)
+def test_the_best_learning_rate_is_kept_and_a_finished_teacher_is_not_trained_again(tmp_path):
+    folder = tmp_path / "a" / "teacher"
+    both = settings(learning_rates=[1.0e-9, 5.0e-3])
+    history = teacher.fine_tune(toy_splits(), SST2, both, seed=0, folder=folder)
+    assert [entry["lr"] for entry in history] == [1.0e-9] * 6 + [5.0e-3] * 6
+    best = max(history, key=lambda entry: entry["dev_accuracy"])
+    assert best["lr"] == 5.0e-3 and best["dev_accuracy"] > 0.9
+    assert accuracy(folder, toy_splits()) == pytest.approx(best["dev_accuracy"])
+    assert [path.name for path in folder.parent.iterdir()] == ["teacher"]
+    assert all(path.suffix in (".json", ".safetensors") for path in folder.iterdir())
+    assert teacher.fine_tune({}, SST2, both, seed=0, folder=folder) == history
 
 
-@pytest.mark.parametrize("name", ["someone/bert", "someone/bert@main", "someone/bert@abc", "no/such/folder"])
-def test_a_model_of_the_hub_is_pinned(name):
-    with pytest.raises(pretrained.ModelError, match="40 digits of a commit"):
-        pretrained.resolve_model(name)
+def test_the_best_evaluation_is_kept_even_if_training_goes_on(tmp_path):
+    splits = toy_splits()
+    splits["dev"] = splits["dev"].map(lambda row: {"label": 1 - row["label"]})  # learning hurts
+    history = teacher.fine_tune(splits, SST2, settings(), seed=0, folder=tmp_path / "t")
+    scores = [entry["dev_accuracy"] for entry in history]
+    assert scores[-1] < max(scores) == pytest.approx(accuracy(tmp_path / "t", splits))
 
 
-def test_bfloat16_cast_keeps_the_answer(monkeypatch):
-    model, tokenizer, texts = tiny(SST2, toy_splits())
-    exact = teacher.predict_logits(model, tokenizer, texts, token_budget=512, progress=False)
-    monkeypatch.setattr(teacher, "bf16_is_faster", lambda device: True)
-    cast = teacher.predict_logits(model, tokenizer, texts, token_budget=512, progress=False)
-    assert next(model.parameters()).dtype == torch.bfloat16
-    np.testing.assert_allclose(exact, cast, atol=0.05)
+PROGRAM = """
+import os, signal, sys
+from pathlib import Path
+from unittest import mock
+from distil import teacher
+from test_teacher import SST2, settings, toy_splits
+where, folder = sys.argv[1], Path(sys.argv[2])
+steps, original = [], getattr(teacher._Trainer, where)
+def kill(self, *args, **options):
+    steps.append(self.args.learning_rate)
+    if steps.count(3.0e-3) == {"training_step": 11, "_save_rng_state": 3}[where]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(self, *args, **options)
+setattr(teacher._Trainer, where, kill)
+chosen = settings(learning_rates=[5.0e-3, 3.0e-3], epochs=4, evals_per_epoch=2)
+teacher.fine_tune(toy_splits(), SST2, chosen, seed=0, folder=folder)
+"""
 
 
-def put_checkpoint(work, step, best, seal=True):
-    folder = work / f"checkpoint-{step}"
-    folder.mkdir()
-    (folder / "model.safetensors").write_bytes(b"weights")
-    (folder / "trainer_state.json").write_text(json.dumps({"best_global_step": best}))
-    if seal:
-        sealed.seal(folder)
+@pytest.mark.parametrize("where", ["training_step", "_save_rng_state"])
+def test_a_run_killed_in_its_second_rate_ends_with_the_same_bits(tmp_path, where):
+    """The kill comes in the middle of an interval, or of writing the third checkpoint."""
+    folder = tmp_path / "killed"
+    paths = os.pathsep.join([str(config.ROOT), str(Path(__file__).parent)])
+    environment = os.environ | {"DISTIL_ARTIFACTS": str(tmp_path), "PYTHONPATH": paths}
+    command = [sys.executable, "-c", PROGRAM, where, str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+
+    chosen = settings(learning_rates=[5.0e-3, 3.0e-3], epochs=4, evals_per_epoch=2)
+    step = mock.Mock(side_effect=teacher._finite)
+    with mock.patch.object(teacher, "_finite", step):
+        resumed = teacher.fine_tune(toy_splits(), SST2, chosen, seed=0, folder=folder)
+    trained = sum(isinstance(call.args[0], torch.Tensor) for call in step.mock_calls)
+    assert trained == 16 - {"training_step": 10, "_save_rng_state": 4}[where]
+    straight = teacher.fine_tune(toy_splits(), SST2, chosen, seed=0, folder=tmp_path / "straight")
+    for path in (tmp_path / "straight").iterdir():
+        if path.name != teacher.OUTCOME:
+            assert path.read_bytes() == (folder / path.name).read_bytes(), path.name
+    without_clock = [[{**entry, "seconds": 0} for entry in run] for run in (resumed, straight)]
+    assert without_clock[0] == without_clock[1] and len(resumed) == 16
 
 
-def test_no_run_goes_on_without_the_best_checkpoint_that_it_would_end_with(tmp_path, capsys):
-    work = tmp_path / "work"
-    teacher._clear(work, "this run")
-    for step, best in ((4, 4), (8, 4)):
-        put_checkpoint(work, step, best)
-    (work / "checkpoint-4" / "model.safetensors").write_bytes(b"wEights")
-    teacher._clear(work, "this run")
-    assert not list(work.glob("checkpoint-*"))
-    assert "checkpoint-8: not used without checkpoint-4" in capsys.readouterr().out
+def test_a_checkpoint_that_was_cut_short_is_skipped(tmp_path):
+    for step, end, state in ((4, None, "{}"), (8, None, "{}"), (12, None, "{"), (16, -1, "{}")):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        save_file({"weight": torch.ones(4)}, folder / "model.safetensors")
+        (folder / "trainer_state.json").write_text(state)
+        whole = (folder / "model.safetensors").read_bytes()
+        (folder / "model.safetensors").write_bytes(whole[:end])
+    assert teacher._newest(tmp_path) == str(tmp_path / "checkpoint-8")
 
 
-def test_the_checkpoint_before_stays_until_the_next_is_under_its_seal_and_leads_to_the_same_bits(tmp_path, monkeypatch):
-    splits, original, calls = toy_splits(), sealed.seal, []
-
-    def dies_at_the_third(folder):
-        calls.extend([folder.name] if folder.name.startswith("checkpoint") else [])
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        original(folder)
-
-    monkeypatch.setattr(sealed, "seal", dies_at_the_third)
-    config = dataclasses.replace(CONFIG, learning_rates=[5.0e-3], epochs=4)
-    with pytest.raises(KeyboardInterrupt):
-        teacher.fine_tune(splits, SST2, config, seed=0, folder=tmp_path / "best")
-    whole = [path.name for path in (tmp_path / "best-lr0.005").glob("checkpoint-*") if not sealed.broken(path)]
-    assert calls[:2] == ["checkpoint-4", "checkpoint-8"] and "checkpoint-8" in whole
-    monkeypatch.setattr(sealed, "seal", original)
-    resumed = teacher.fine_tune(splits, SST2, config, seed=0, folder=tmp_path / "best")
-    undisturbed = teacher.fine_tune(splits, SST2, config, seed=0, folder=tmp_path / "other")
-    assert [entry["dev_accuracy"] for entry in resumed] == [entry["dev_accuracy"] for entry in undisturbed]
-    assert pretrained.weights(tmp_path / "best") == pretrained.weights(tmp_path / "other")
+def test_several_gpus_do_not_multiply_the_batch(tmp_path, monkeypatch):
+    monkeypatch.setattr(teacher, "device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    arguments = teacher._arguments(64, settings(), 1.0e-3, 7, tmp_path)
+    assert arguments.n_gpu == 1 and arguments.train_batch_size == 16
+    assert arguments.seed == arguments.data_seed == 7
 
 
-def test_labels_are_the_same_to_the_bit_each_time():
-    model, tokenizer, texts = tiny(SST2, toy_splits())
-    once, again = (teacher.predict_logits(model, tokenizer, texts, token_budget=64, progress=False) for _ in range(2))
-    assert once.tobytes() == again.tobytes()
+def test_numbers_that_are_not_finite_stop_everything(tmp_path):
+    folder = write(tmp_path / "nan")
+    weights = load_file(folder / "model.safetensors")
+    weights["encoder.layer.0.output.dense.bias"][0] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(teacher.ModelError, match="not finite"):
+        predict(*teacher.load(folder, 2), [["a film"]])
+    chosen = settings(model=str(folder))
+    with pytest.raises(teacher.ModelError, match="not finite"):
+        teacher.fine_tune(toy_splits(), SST2, chosen, seed=0, folder=tmp_path / "t")
+    assert not list(tmp_path.glob("t.part/*/checkpoint-*"))
 
 
-def test_only_a_whole_checkpoint_of_the_same_run_is_resumed(tmp_path, capsys):
-    work = tmp_path / "work"
-    teacher._clear(work, "this run")
-    for step in (4, 8, 12):
-        put_checkpoint(work, step, best=4, seal=step != 8)
-    (work / "checkpoint-12" / "model.safetensors").write_bytes(b"wEights")
-    teacher._clear(work, "this run")
-    assert [path.name for path in work.glob("checkpoint-*")] == ["checkpoint-4"]
-    assert capsys.readouterr().out == "work/checkpoint-12: model.safetensors damaged; not used\n"
-    with pytest.raises(pretrained.ModelError, match="another config, seed, data or version of the code"):
-        teacher._clear(work, "another run")
-    assert (work / "checkpoint-4" / "model.safetensors").exists()
+@pytest.mark.parametrize("kind", ["Roberta", "DistilBert", "MPNet", "Electra"])
+def test_networks_without_pooler_or_token_types_can_teach(tmp_path, kind):
+    sizes = {"dim": 32, "hidden_dim": 48, "n_layers": 2, "n_heads": 2}
+    sizes = sizes if kind == "DistilBert" else {"type_vocab_size": 1} if kind == "Roberta" else {}
+    folder = write(tmp_path / "model", kind, pad_token_id=0, **sizes)
+    splits, chosen = toy_splits(pair=True), settings(model=str(folder), epochs=1)
+    teacher.fine_tune(splits, QQP, chosen, seed=0, folder=tmp_path / "t")
+    model, tokenizer = teacher.load(tmp_path / "t", 2, max_length=32)
+    assert predict(model, tokenizer, teacher.sentences(splits["dev"], QQP)).shape == (64, 2)
 
 
-def test_a_teacher_that_is_done_is_not_tuned_again_unless_it_is_another_or_damaged(tmp_path, monkeypatch):
-    splits, folder = toy_splits(), tmp_path / "best"
-    history = teacher.fine_tune(splits, SST2, CONFIG, seed=0, folder=folder)
-    assert all(entry["seconds"] >= 0 for entry in history)
-    first, weights = (folder / "model.safetensors").read_bytes(), folder / "model.safetensors"
-    original = teacher._trainer
+@pytest.mark.parametrize("left", ["multi_label_classification", "regression"])
+def test_the_task_decides_the_loss(tmp_path, left):
+    folder = write(tmp_path / "model", head=2, problem_type=left)
+    model, _ = teacher.load(folder, 2)
+    assert model.config.problem_type == "single_label_classification"
 
-    def tunes():
-        tuned = []
-        monkeypatch.setattr(teacher, "_trainer", lambda *args: tuned.append(1) or original(*args))
-        return tuned
 
-    tuned = tunes()
-    assert teacher.fine_tune(splits, SST2, CONFIG, seed=0, folder=folder) == history and not tuned
-    weights.write_bytes(bytes(byte ^ (number == 5000) for number, byte in enumerate(first)))
-    teacher.fine_tune(splits, SST2, CONFIG, seed=0, folder=folder)
-    assert tuned == [1] and weights.read_bytes() == first
-    monkeypatch.setattr(teacher, "code_digest", lambda *modules: "other code")
-    teacher.fine_tune(splits, SST2, CONFIG, seed=0, folder=folder)
-    assert tuned == [1, 1]
-    monkeypatch.setattr(pretrained, "weights", lambda *model: {"model.safetensors": "another base model"})
-    teacher.fine_tune(splits, SST2, CONFIG, seed=0, folder=folder)
-    assert tuned == [1, 1, 1]
+def test_only_an_unfinished_model_gets_a_head_for_other_labels(tmp_path, capsys):
+    folder = write(tmp_path / "head3", head=3)
+    assert teacher.load(folder, 2)[0].classifier.out_features == 2
+    assert capsys.readouterr().out.count("head3: a new output layer") == 1
+    teacher.load(folder, 3)
+    assert not capsys.readouterr().out
+    (folder / teacher.OUTCOME).write_text("{}")
+    with pytest.raises(teacher.ModelError, match="fine-tuned for a task without 2 labels"):
+        teacher.load(folder, 2)
+
+
+DEEP = transformers.BertConfig(vocab_size=10, **SMALL | {"num_hidden_layers": 3})
+BROKEN = {
+    "no tokenizer files": lambda folder: [path.unlink() for path in folder.glob("*token*")],
+    "max_length = 64 word pieces with 40 positions": lambda folder: None,
+    "its tokenizer has 10 words, its embeddings 7": lambda folder: write(folder, vocab_size=7),
+    "weights do not fit": lambda folder: DEEP.save_pretrained(folder),
+    "cannot use .*model": lambda folder: (folder / "model.safetensors").unlink(),
+}
+
+
+@pytest.mark.parametrize("message", BROKEN)
+def test_a_folder_that_cannot_teach_is_one_line(tmp_path, message):
+    BROKEN[message](write(tmp_path / "model"))
+    with pytest.raises(teacher.ModelError, match=message) as caught:
+        teacher.load(tmp_path / "model", 2, max_length=64)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) <= 500

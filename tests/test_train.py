@@ -1,35 +1,29 @@
-"""The objective against algebra, and the loop: it learns, resumes to the same weights, and refuses a foreign checkpoint."""
+"""The objective against algebra, AdaDelta against PyTorch's, and the loop against a plain one."""
 
-import dataclasses
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
+import nbformat
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from datasets import Dataset
+from torch import nn
 
-from distil import train
-from distil.batching import Column, Examples
-from distil.config import StudentConfig
+from distil import augment, batching, config, train, transfer
+from distil import student as student_module
+from distil.batching import Column, Examples, bucketed_batches
 from distil.student import BiLSTMStudent
 
-CONFIG = StudentConfig(
-    "random:8",
-    0,
-    "tuned",
-    12,
-    10,
-    "last",
-    0.2,
-    "mse",
-    1.0,
-    0.0,
-    1.0,
-    0.0,
-    epochs=4,
-    patience=0,
-    batch_size=16,
-    lr=1.0,
-    rho=0.95,
-)
+ROOT = Path(__file__).parents[1]
+SETTINGS = {"alpha": 0.0, "objective": "mse", "temperature": 1.0, "epochs": 4, "patience": 0}
+SETTINGS |= {"batch_size": 16, "lr": 1.0, "rho": 0.95}
 
 
 def softmax(logits):
@@ -44,41 +38,27 @@ def test_loss_and_its_gradient_equal_the_algebra(alpha):
     student = torch.tensor(zs, requires_grad=True)
     loss = train.distillation_loss(student, torch.tensor(zb), torch.tensor(targets), alpha)
     loss.backward()
-
-    onehot = np.eye(3)[targets]
     cross_entropy = -np.log(softmax(zs)[np.arange(6), targets]).mean()
     expected = alpha * cross_entropy + (1 - alpha) * ((zs - zb) ** 2).mean()
-    gradient = alpha * (softmax(zs) - onehot) / 6 + (1 - alpha) * 2 * (zs - zb) / zs.size
+    gradient = alpha * (softmax(zs) - np.eye(3)[targets]) / 6
+    gradient += (1 - alpha) * 2 * (zs - zb) / zs.size
     assert loss.item() == pytest.approx(expected, abs=1e-12)
     np.testing.assert_allclose(student.grad.numpy(), gradient, atol=1e-12)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
 def test_kl_and_its_gradient_equal_the_algebra(temperature):
-    """T^2 sum p log(p / q), p and q softened by T; its gradient is T (q - p) / B (Hinton et al. 2015, section 2.1)."""
+    """T^2 sum p log(p / q), softened by T; the gradient is T (q - p) / B (Hinton et al. 2015)."""
     rng = np.random.default_rng(2)
     zs, zb = rng.normal(size=(6, 3)), rng.normal(size=(6, 3))
     student = torch.tensor(zs, requires_grad=True)
-    loss = train.distillation_loss(student, torch.tensor(zb), None, 0.0, objective="kl", temperature=temperature)
+    soft = {"objective": "kl", "temperature": temperature}
+    loss = train.distillation_loss(student, torch.tensor(zb), None, 0.0, **soft)
     loss.backward()
     p, q = softmax(zb / temperature), softmax(zs / temperature)
-    assert loss.item() == pytest.approx(temperature**2 * (p * np.log(p / q)).sum() / 6, abs=1e-12)
+    expected = temperature**2 * (p * np.log(p / q)).sum() / 6
+    assert loss.item() == pytest.approx(expected, abs=1e-12)
     np.testing.assert_allclose(student.grad.numpy(), temperature * (q - p) / 6, atol=1e-12)
-
-
-def test_hot_kl_becomes_the_distance_of_centred_logits():
-    """At a high temperature KL is half the squared distance of logits, once their means are taken away (same reference)."""
-    rng = np.random.default_rng(3)
-    zs, zb = (z - z.mean(axis=1, keepdims=True) for z in rng.normal(size=(2, 6, 3)))
-    hot = train.distillation_loss(torch.tensor(zs), torch.tensor(zb), None, 0.0, objective="kl", temperature=1e3)
-    assert hot.item() == pytest.approx(((zs - zb) ** 2).sum() / 6 / (2 * 3), rel=1e-2)
-
-
-def test_a_step_on_the_distillation_term_brings_the_logits_together():
-    student, teacher = torch.zeros(1, 2, requires_grad=True), torch.tensor([[3.0, -3.0]])
-    train.distillation_loss(student, teacher, None, 0.0).backward()
-    stepped = student.detach() - 0.1 * student.grad
-    assert (stepped - teacher).norm() < (student.detach() - teacher).norm()
 
 
 def test_a_term_with_weight_needs_its_input():
@@ -89,133 +69,220 @@ def test_a_term_with_weight_needs_its_input():
         train.distillation_loss(logits, None, torch.zeros(2, dtype=torch.long), 0.5)
 
 
-@pytest.fixture
+# --- AdaDelta
+
+
+def regression(optimizer_class, sparse):
+    """Fit sums of word vectors for a few steps; most words are missing from most batches."""
+    torch.manual_seed(0)
+    words, layer = nn.Embedding(40, 6, padding_idx=0, sparse=sparse), nn.Linear(6, 3)
+    optimizer = optimizer_class([*words.parameters(), *layer.parameters()], lr=1.0, rho=0.95)
+    losses = []
+    for step in range(60):
+        generator = torch.Generator().manual_seed(step)
+        ids = torch.randint(0, 40, (5, 4), generator=generator)
+        target = torch.randn(5, 3, generator=generator)
+        optimizer.zero_grad()
+        loss = (layer(words(ids).sum(dim=1)) - target).pow(2).mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses, words.weight.detach(), layer.weight.detach()
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_the_steps_are_those_of_dense_adadelta(sparse):
+    losses, words, layer = regression(train.LazyAdadelta, sparse)
+    expected_losses, expected_words, expected_layer = regression(torch.optim.Adadelta, sparse=False)
+    assert losses == pytest.approx(expected_losses, rel=1e-4)
+    torch.testing.assert_close(words, expected_words, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(layer, expected_layer, atol=1e-5, rtol=1e-4)
+
+
+# --- the loop
+
+
 def problem():
     """The first word decides; the teacher's logits are a margin of 4 with the right sign."""
     rng = np.random.default_rng(1)
-    labels = rng.integers(2, size=160)
-    texts = [
-        f"{'good' if label else 'bad'} {' '.join(rng.choice(['a', 'b', 'c'], rng.integers(1, 9)))}" for label in labels
-    ]
+    labels = rng.integers(2, size=150)
+    rest = [" ".join(rng.choice(["a", "b", "c"], rng.integers(1, 9))) for _ in labels]
+    texts = [f"{'good' if y else 'bad'} {words}" for y, words in zip(labels, rest, strict=True)]
     ids = {word: i for i, word in enumerate(["<pad>", "<unk>", "good", "bad", "a", "b", "c"])}
     logits = np.stack([2 - 4.0 * labels, 4.0 * labels - 2], axis=1).astype(np.float32)
     return Examples((Column.of(texts, ids),), labels, logits)
 
 
-def new_student():
+def new_student(channels="tuned", dropout=0.2):
     torch.manual_seed(3)
     vectors = torch.empty(7, 8).uniform_(-0.25, 0.25)
-    return BiLSTMStudent(
-        vectors, hidden_size=12, fc_size=10, num_labels=2, pair=False, channels="tuned", pooling="last", dropout=0.2
-    )
+    sizes = {"hidden_size": 12, "fc_size": 10, "num_labels": 2, "pair": False}
+    return BiLSTMStudent(vectors, **sizes, channels=channels, pooling="last", dropout=dropout)
 
 
-def test_the_loop_learns_and_keeps_the_best_epoch(problem, tmp_path):
-    student = new_student()
-    history, _ = train.train_student(student, problem, problem, CONFIG, seed=0, checkpoint=tmp_path / "c.pt")
-    assert len(history) == CONFIG.epochs
-    assert history[-1]["loss"] < history[0]["loss"]
-    accuracy = (train.predict(student, problem).argmax(axis=1) == problem.targets).mean()
-    assert accuracy == max(entry["dev_accuracy"] for entry in history) > 0.95
+def fit(student, path, examples=None, held_out=None, seed=0, **changes):
+    """Train on ``examples`` and choose an epoch on the whole problem."""
+    rest = {"seed": seed, "checkpoint": path, "held_out": held_out}
+    settings = SimpleNamespace(**SETTINGS | changes)
+    return train.train_student(student, examples or problem(), problem(), settings, **rest)
 
 
-@pytest.mark.parametrize(("scores", "patience", "wanted"), [
-    ([], 3, False), ([0.5], 1, False), ([0.5, 0.6, 0.6], 1, True), ([0.6, 0.5, 0.5], 2, True), ([0.6, 0.5, 0.7], 2, False),
-    ([0.9, 0.1, 0.1, 0.1], 0, False),
-])  # fmt: skip
-def test_patience_counts_the_epochs_since_the_best(scores, patience, wanted):
-    assert train._given_up([{"dev_accuracy": score} for score in scores], patience) is wanted
+def accuracy(student):
+    examples = problem()
+    return (train.predict(student, examples).argmax(axis=1) == examples.targets).mean()
 
 
-def test_training_stops_when_it_has_given_up(problem, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "_given_up", lambda history, patience: len(history) >= 2)
-    history, best = train.train_student(new_student(), problem, problem, CONFIG, seed=0, checkpoint=tmp_path / "c.pt")
-    assert len(history) == 2 and set(best) == {"dev"}
+@pytest.mark.parametrize("seed, alpha", [(0, 0.0), (2, 0.3)])
+def test_the_loop_takes_the_steps_of_a_plain_one(seed, alpha, tmp_path):
+    """It has PyTorch's own optimizer, so the vectors are frozen, and nothing that saves time."""
+    student, plain, examples = new_student("static", 0.5), new_student("static", 0.5), problem()
+    history, _ = fit(student, tmp_path / "c.pt", seed=seed, alpha=alpha)
+    weights = [parameter for parameter in plain.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adadelta(weights, lr=1.0, rho=0.95)
+    losses, scores, states = [], [], []
+    for epoch in range(4):
+        torch.manual_seed(1000 * seed + epoch)
+        total, rng = 0.0, np.random.default_rng([seed, epoch])
+        for rows in bucketed_batches(examples.lengths, 16, rng=rng):
+            optimizer.zero_grad()
+            z = plain.train()(*examples.columns[0].batch(rows))
+            y, zb = (
+                torch.tensor(examples.targets[rows]),
+                torch.tensor(examples.teacher_logits[rows]),
+            )
+            likelihood = z.log_softmax(dim=1).gather(1, y[:, None]).mean()
+            loss = -alpha * likelihood + (1 - alpha) * (z - zb).square().mean()
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(rows) / len(examples)
+        losses.append(total)
+        scores.append(accuracy(plain))
+        states.append({name: tensor.clone() for name, tensor in plain.state_dict().items()})
+    assert [entry["loss"] for entry in history] == pytest.approx(losses, abs=1e-4)
+    assert [entry["dev_accuracy"] for entry in history] == pytest.approx(scores)
+    for name, tensor in states[int(np.argmax(scores))].items():
+        torch.testing.assert_close(student.state_dict()[name], tensor, atol=1e-4, rtol=1e-3)
 
 
-def test_held_out_examples_choose_an_epoch_of_their_own(problem, tmp_path):
-    """Held-out labels are the wrong way round, so that the epoch which is best there is the worst on dev."""
-    inverted = dataclasses.replace(problem, targets=1 - problem.targets)
-    student = new_student()
-    history, best = train.train_student(
-        student, problem, problem, CONFIG, seed=0, checkpoint=tmp_path / "c.pt", held_out=inverted
-    )
+def test_the_loop_keeps_the_best_epoch_not_the_last(tmp_path, monkeypatch):
+    scores = iter([0.5, 0.9, 0.7, 0.9])
+    monkeypatch.setattr(train.metrics, "evaluate", lambda *_: {"accuracy": next(scores)})
+    student, second = new_student(), new_student()
+    _, best = fit(student, tmp_path / "a.pt")
+    scores = iter([0.5, 0.9])
+    fit(second, tmp_path / "b.pt", epochs=2)
+    for name, tensor in second.state_dict().items():
+        assert torch.equal(tensor, student.state_dict()[name])
+        assert torch.equal(tensor, best["dev"][name])
+
+
+def test_held_out_examples_choose_an_epoch_of_their_own(tmp_path):
+    """Held-out labels are inverted, so that the epoch that is best there is the worst on dev."""
+    student, inverted = new_student(), replace(problem(), targets=1 - problem().targets)
+    history, best = fit(student, tmp_path / "c.pt", held_out=inverted)
     scores = [entry["dev_accuracy"] for entry in history]
-    assert [entry["held_out_accuracy"] for entry in history] == pytest.approx([1 - score for score in scores])
+    held_out_scores = [entry["held_out_accuracy"] for entry in history]
+    assert held_out_scores == pytest.approx([1 - score for score in scores])
     for name, wanted in (("dev", max(scores)), ("held_out", min(scores))):
         student.load_state_dict(best[name])
-        assert (train.predict(student, problem).argmax(axis=1) == problem.targets).mean() == pytest.approx(wanted)
+        assert accuracy(student) == pytest.approx(wanted)
+    assert max(scores) > 0.95 and history[-1]["loss"] < history[0]["loss"]
+
+
+@pytest.mark.parametrize("arm", ["plain", "distilled"])
+def test_chapter_04_trains_on_no_held_out_row(arm, monkeypatch):
+    """Row i of the training split, and all that was drawn from it, is the word i."""
+    rows = [str(number) for number in range(200)]
+    split = Dataset.from_dict({"sentence1": rows, "label": [0] * 200})
+    drawn = {"idx": [*range(200)] * 2, "kind": [0] * 200 + [1] * 200, "sentence1": rows * 2}
+    drawn["logits"] = pa.array([[0.0, 1.0]] * 400, pa.list_(pa.float32()))
+    monkeypatch.setattr(transfer, "read", lambda folder: pa.table(drawn))
+    step = SimpleNamespace(sibling=lambda stage: SimpleNamespace(files=lambda: None))
+    names = vars(batching) | {"np": np, "student": student_module, "transfer": transfer}
+    names |= {"augment": augment, "config": config, "arm": arm, "step": step}
+    names |= {"spec": SimpleNamespace(columns=("sentence1",))}
+    names |= {"splits": {"train": split}, "ids": {row: int(row) for row in rows}, "seed": 0}
+    names |= {"alpha": float(arm == "plain"), "synthetic": float(arm != "plain"), "held_out": 0.3}
+    cells = nbformat.read(ROOT / "notebooks" / "04_student.ipynb", 4).cells
+    for cell in (cell for cell in cells if re.match("def examples|drawn = 0", cell.source)):
+        exec(cell.source, names)
+    trained, judges = ({*names[one].columns[0].flat} for one in ("training", "judge"))
+    assert len(judges) > 30 and not trained & judges and trained | judges == {*range(200)}
+    assert len(names["training"]) == (1 if arm == "plain" else 2) * len(trained)
+
+
+@pytest.mark.parametrize("patience, epochs", [(0, 4), (1, 2), (2, 3), (3, 4)])
+def test_patience_counts_the_epochs_since_the_best(patience, epochs, tmp_path, monkeypatch):
+    scores = iter([0.5, 0.4, 0.5, 0.6])
+    monkeypatch.setattr(train.metrics, "evaluate", lambda *_: {"accuracy": next(scores)})
+    assert len(fit(new_student(), tmp_path / "c.pt", patience=patience)[0]) == epochs
+
+
+# --- what goes wrong
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, "tests")
+import test_train
+from test_train import train
+original, steps = train.distillation_loss, iter(range(1000))
+def dies_in_the_third_epoch(*args, **kwargs):
+    if next(steps) == 25:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(*args, **kwargs)
+train.distillation_loss = dies_in_the_third_epoch
+test_train.fit(test_train.new_student(), test_train.Path(sys.argv[1]))
+"""
 
 
 def without_times(history):
-    return [{key: value for key, value in entry.items() if key != "seconds"} for entry in history]
+    return [{key: entry[key] for key in ("loss", "dev_accuracy")} for entry in history]
 
 
-def test_a_stopped_run_resumes_to_the_same_bits(problem, tmp_path):
-    whole, stopped, resumed = new_student(), new_student(), new_student()
-    history, _ = train.train_student(whole, problem, problem, CONFIG, seed=0, checkpoint=tmp_path / "a.pt")
-
-    class Stop(Exception):
-        pass
-
-    original, epochs = train._epoch, []
-
-    def dies_in_third_epoch(*args, **kwargs):
-        epochs.append(kwargs["epoch"])
-        if kwargs["epoch"] == 2:
-            raise Stop
-        return original(*args, **kwargs)
-
-    train._epoch = dies_in_third_epoch
-    try:
-        with pytest.raises(Stop):
-            train.train_student(stopped, problem, problem, CONFIG, seed=0, checkpoint=tmp_path / "b.pt")
-    finally:
-        train._epoch = original
-    again, _ = train.train_student(resumed, problem, problem, CONFIG, seed=0, checkpoint=tmp_path / "b.pt")
-    assert without_times(again) == without_times(history) and all(entry["seconds"] >= 0 for entry in again)
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
+    whole, resumed = new_student(), new_student()
+    history, _ = fit(whole, tmp_path / "a.pt")
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "b.pt")]
+    died = subprocess.run(command, cwd=ROOT, timeout=120, check=False, capture_output=True)
+    assert died.returncode == -signal.SIGKILL, died.stderr.decode()
+    saved = (tmp_path / "b.pt").read_bytes()
+    again, _ = fit(resumed, tmp_path / "b.pt")
+    assert (tmp_path / "b.pt").read_bytes() != saved
+    assert without_times(again) == without_times(history)
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
 
 
-@pytest.mark.parametrize("change", [{"lr": 0.5}, {"alpha": 0.5}])
-def test_a_checkpoint_of_another_config_is_refused(problem, tmp_path, change):
+def test_a_damaged_checkpoint_is_named_and_training_starts_again(tmp_path, capsys):
     path = tmp_path / "c.pt"
-    short = dataclasses.replace(CONFIG, epochs=1)
-    train.train_student(new_student(), problem, problem, short, seed=0, checkpoint=path)
-    other = dataclasses.replace(short, **change)
-    with pytest.raises(train.CheckpointError, match="another config"):
-        train.train_student(new_student(), problem, problem, other, seed=0, checkpoint=path)
-    with pytest.raises(train.CheckpointError):
-        train.train_student(new_student(), problem, problem, short, seed=1, checkpoint=path)
-
-
-def test_a_checkpoint_of_another_version_of_the_code_is_refused(problem, tmp_path, monkeypatch):
-    short = dataclasses.replace(CONFIG, epochs=1)
-    train.train_student(new_student(), problem, problem, short, seed=0, checkpoint=tmp_path / "c.pt")
-    train.train_student(new_student(), problem, problem, short, seed=0, checkpoint=tmp_path / "c.pt")
-    monkeypatch.setattr(train, "code_digest", lambda *modules: "other code")
-    with pytest.raises(train.CheckpointError, match="version of the code"):
-        train.train_student(new_student(), problem, problem, short, seed=0, checkpoint=tmp_path / "c.pt")
-
-
-def test_a_damaged_checkpoint_is_named(problem, tmp_path):
-    path = tmp_path / "c.pt"
-    train.train_student(new_student(), problem, problem, CONFIG, seed=0, checkpoint=path)
-    raw = bytearray(path.read_bytes())
-    flipped = [
-        raw[:i] + bytes([raw[i] ^ 1]) + raw[i + 1 :] for i in np.random.default_rng(0).integers(len(raw), size=20)
-    ]
+    history, _ = fit(new_student(), path, epochs=1)
+    raw = path.read_bytes()
+    places = np.random.default_rng(0).integers(len(raw), size=9)
+    flipped = [raw[:i] + bytes([raw[i] ^ 1]) + raw[i + 1 :] for i in places]
     for damaged in (raw[: len(raw) // 2], b"", *flipped):
         path.write_bytes(damaged)
-        with pytest.raises(train.CheckpointError, match=r"c\.pt in .* is damaged"):
-            train.train_student(new_student(), problem, problem, CONFIG, seed=0, checkpoint=path)
+        again, _ = fit(new_student(), path, epochs=1)
+        assert "c.pt is damaged: training starts again" in capsys.readouterr().out
+        assert without_times(again) == without_times(history)
 
 
-def test_predictions_keep_the_order_of_the_examples(problem):
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("objective", ["mse", "kl"])
+def test_what_is_not_finite_stops_training(value, objective, tmp_path):
+    examples, student = problem(), new_student()
+    examples.teacher_logits[7, 1] = value
+    with pytest.raises(ValueError, match=r"^the student's logits are not finite: .*$"):
+        fit(student, tmp_path / "c.pt", examples, objective=objective)
+    assert not (tmp_path / "c.pt").exists()
     student = new_student()
-    together = train.predict(student, problem)
-    for row in (0, 7, 159):
-        rows = np.array([row])
-        alone = student(*problem.inputs(rows, torch.device("cpu"))).detach().numpy()[0]
+    student.channels[0].weight.data[4] = value
+    with pytest.raises(ValueError, match="not finite"):
+        train.predict(student, problem())
+
+
+def test_predictions_keep_the_order_of_the_examples():
+    student, examples = new_student(), problem()
+    together = train.predict(student, examples)
+    for row in (0, 7, 149):
+        alone = student(*examples.columns[0].batch(np.array([row]))).detach().numpy()[0]
         np.testing.assert_allclose(together[row], alone, atol=1e-5)

@@ -1,4 +1,4 @@
-"""The one tokenization, and the taggers; the pickle reader is attacked."""
+"""There is one tokenization; taggers give one tag per word; the pickle reader runs no code."""
 
 import io
 import os
@@ -6,39 +6,45 @@ import pickle
 
 import pytest
 
-from distil import words
-from distil.words import MASK, to_text, tokenize
+from distil import packages, words
+from distil.words import MASK, split_all, to_text, tokenize
 
 
 def test_tokens_are_lower_case_treebank_words():
-    assert tokenize('The "film" isn\'t bad, it\'s GREAT!') == [
-        "the", '"', "film", '"', "is", "n't", "bad", ",", "it", "'s", "great", "!",
-    ]  # fmt: skip
+    wanted = ["the", '"', "film", '"', "is", "n't", "bad", ",", "it", "'s", "great", "!"]
+    assert tokenize("The \"film\" isn't bad, it's GREAT!") == wanted
     assert tokenize("") == []
 
 
 def test_tokenizing_its_own_output_changes_nothing():
-    for text in ('a " quoted " film .', "it does n't end , but i 'd watch it ...", "an 80-minute film ; so-so"):
-        assert tokenize(text) == text.split()
+    for text in ('a " quoted " film .', "it does n't end , but i 'd watch it ...", "so-so ; ok"):
+        assert tokenize(text) == text.split() == split_all([text])[0]
 
 
-def test_no_word_holds_white_space():
-    assert all(not any(c.isspace() for c in word) for word in tokenize("a\tb\u00a0c\u2003d \u3000 e"))
+def test_no_word_has_white_space():
+    assert all(
+        not any(c.isspace() for c in word) for word in tokenize("a\tb\u00a0c\u2003d \u3000 e")
+    )
 
 
-def test_the_teacher_reads_verbs_whole_and_its_own_mask():
+def test_the_teacher_reads_whole_verbs_and_its_own_mask():
     assert to_text(["do", "n't", MASK, "it", "'s"]) == "don't [MASK] it 's"
     assert to_text([MASK, "film"], mask_token="<mask>") == "<mask> film"
 
 
-def test_the_toy_tagger_gives_one_tag_a_word():
-    tag = words.load_tagger("toy")
-    assert tag([["the", "film", "is", "n't", "bad", "zzz"], []]) == [["DT", "NN", "VBZ", "RB", "JJ", "NN"], []]
-
-
-def test_unknown_tagger_is_an_error():
-    with pytest.raises(ValueError, match="tagger must be"):
+def test_the_toy_tagger_gives_one_tag_per_word():
+    sentences = [["the", "film", "is", "n't", "bad", "zzz"], []]
+    assert words.load_tagger("toy")(sentences) == [["DT", "NN", "VBZ", "RB", "JJ", "NN"], []]
+    with pytest.raises(ValueError, match="tagger must be 'toy', 'packages' or 'nltk', got 'best'"):
         words.load_tagger("best")
+
+
+def test_the_packaged_tagger_is_nltks_with_the_packages_weights(monkeypatch):
+    weights = {"bias": {"NN": 1.0}, "i suffix ing": {"VBG": 3.0}, "i-1 tag VBG": {"RB": 2.0}}
+    model = pickle.dumps((weights, {"the": "DT"}, {"DT", "NN", "RB", "VBG"}), protocol=2)
+    monkeypatch.setattr(packages, "open_member", lambda file, name: io.BytesIO(model))
+    tags = words.load_tagger("packages")([["the", "running", "so"], ["so"]])
+    assert tags == [["DT", "VBG", "RB"], ["NN"]]
 
 
 class Attack:
@@ -50,15 +56,3 @@ class Attack:
 def test_the_pickle_reader_refuses_everything_but_set(payload):
     with pytest.raises(pickle.UnpicklingError, match="only 'set' is allowed"):
         words._SetOnlyUnpickler(io.BytesIO(pickle.dumps(payload))).load()
-    assert words._SetOnlyUnpickler(io.BytesIO(pickle.dumps(({"a": 1.0}, {"b"})))).load() == ({"a": 1.0}, {"b"})
-
-
-def test_tags_are_kept(tmp_path, monkeypatch):
-    sentences = [["a", "good", "film"][: i % 4] for i in range(50)]
-    one = words.load_tagger("toy")(sentences)
-    path = tmp_path / "tags.parquet"
-    assert words.cached_tags(sentences, "toy", path) == one
-    with monkeypatch.context() as patch:
-        patch.setattr(words, "load_tagger", lambda name: None)  # called for the key; what it returns must not be
-        assert words.cached_tags(sentences, "toy", path) == one
-    assert words.cached_tags(sentences[:3], "toy", path) == one[:3]

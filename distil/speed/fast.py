@@ -1,0 +1,113 @@
+"""The student for use, not for training: the same logits, several times faster on a CPU.
+
+Half of an LSTM's arithmetic is on its inputs. The student's inputs are word vectors, so that half
+is computed once per word of the vocabulary: ``gates = table[word] + h W``. What is left is the
+recurrence. Both directions take each step together, and for batches their cell is compiled.
+"""
+
+import functools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from distil.student import BiLSTMStudent
+
+FORMS = ("float32", "bfloat16", "int8")
+FEW_WORDS = 1024  # up to so many words (both directions) are looked up before the first step
+WORTH_COMPILING = 32  # sentences; with fewer, compiled code checks its inputs for too long
+
+
+class FastStudent(nn.Module):
+    """A trained ``BiLSTMStudent`` with embeddings and input projections folded into one table.
+
+    Args:
+        student: one with pooling ``last``, for sentences or pairs.
+        form: ``float32`` (equal logits), ``bfloat16`` (table and recurrence) or ``int8`` (the
+            table in bytes, the recurrence in bfloat16).
+    """
+
+    forward = BiLSTMStudent.forward
+
+    def __init__(self, student: BiLSTMStudent, form: str = "float32") -> None:
+        super().__init__()
+        if student.attention is not None or form not in FORMS:
+            raise ValueError(f"wanted pooling 'last' and a form of {FORMS}, got {form!r}")
+        lstms = (student.forward_lstm, student.backward_lstm)
+        self.pair, self.dtype = student.pair, torch.float32 if form == "float32" else torch.bfloat16
+        with torch.no_grad():
+            vectors = torch.cat([channel.weight for channel in student.channels], dim=1)
+            # [2 V, 4 h]: the rows of the backward direction come after those of the forward one.
+            table = torch.cat([_gates_of(vectors, lstm) for lstm in lstms])
+            scale = None
+            if form == "int8":
+                # The scale is rounded before it divides, so that the same number multiplies later.
+                scale = (table.abs().amax(dim=1, keepdim=True) / 127).clamp(min=1e-8).to(self.dtype)
+                table = (table / scale.float()).round().clamp(-127, 127)
+            recurrent = torch.stack([lstm.weight_hh_l0.T for lstm in lstms]).to(self.dtype)
+        self.register_buffer("scale", scale)
+        self.register_buffer("table", table.to(torch.int8 if form == "int8" else self.dtype))
+        self.register_buffer("recurrent", recurrent)
+        self.fc, self.output, self.dropout = student.fc, student.output, nn.Identity()
+        self.cell = compiled_cell(self.dtype)
+
+    def encode(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """Return sentence features [B, 2 * hidden_size] in float32."""
+        order = lengths.argsort(descending=True)
+        ids, lengths = ids[order], lengths[order]
+        places = torch.arange(int(lengths[0]), device=ids.device)
+        reverse = (lengths[:, None] - 1 - places).clamp(min=0)
+        backward = ids.gather(1, reverse) + len(self.table) // 2
+        both = torch.stack([ids[:, : len(places)], backward]).permute(2, 0, 1)  # [L, 2, B] of rows
+        at_once = self.gates(both) if both.numel() <= FEW_WORDS else None
+        hidden = self.recurrent.new_zeros(2, len(ids), self.recurrent.shape[1])
+        memory = torch.zeros_like(hidden)
+        ended: list[Tensor] = []  # last states, those of longer sentences later
+        for step, rows in enumerate((lengths[None] > places[:, None]).sum(dim=1).tolist()):
+            if rows < hidden.shape[1]:  # the longest come first
+                ended.append(hidden[:, rows:])
+                # The compiler makes one variant per layout and stops after eight: one layout only.
+                hidden, memory = hidden[:, :rows].contiguous(), memory[:, :rows].contiguous()
+            next_states = self.cell if rows >= WORTH_COMPILING else cell
+            looked_up = at_once is not None
+            gates = at_once[step, :, :rows] if looked_up else self.gates(both[step, :, :rows])
+            hidden, memory = next_states(gates, hidden, memory, self.recurrent)
+        last = torch.cat([hidden, *reversed(ended)], dim=1).transpose(0, 1).flatten(1).float()
+        return torch.empty_like(last).index_copy_(0, order, last)
+
+    def gates(self, rows: Tensor) -> Tensor:
+        """Return the inputs' share of the gates [..., 4 * hidden_size] for table rows [...]."""
+        found = functional.embedding(rows, self.table)
+        if self.scale is None:
+            return found
+        return found.to(self.dtype) * functional.embedding(rows, self.scale)
+
+
+def _gates_of(vectors: Tensor, lstm: nn.LSTM) -> Tensor:
+    return vectors @ lstm.weight_ih_l0.T + lstm.bias_ih_l0 + lstm.bias_hh_l0
+
+
+def cell(gates: Tensor, hidden: Tensor, memory: Tensor, recurrent: Tensor) -> tuple[Tensor, Tensor]:
+    """Return new hidden states and memories [2, B, h] of two LSTMs after one step.
+
+    It reads gates [2, B, 4 h] and recurrent weights [2, h, 4 h].
+    """
+    enter, forget, value, out = torch.baddbmm(gates, hidden, recurrent).chunk(4, dim=2)
+    memory = forget.sigmoid() * memory + enter.sigmoid() * value.tanh()
+    return out.sigmoid() * memory.tanh(), memory
+
+
+@functools.cache
+def compiled_cell(dtype: torch.dtype) -> Callable[..., tuple[Tensor, Tensor]]:
+    """Return the cell compiled, or the plain one on a machine without a C++ compiler."""
+    fast = torch.compile(cell, dynamic=True, isolate_recompiles=True)  # variants counted apart
+    # As in use: weights are ordinary tensors, states are made in inference mode, and both have a
+    # student's size. Anything else would be one more variant.
+    recurrent = torch.zeros(2, 150, 600, dtype=dtype)
+    try:
+        with torch.inference_mode():
+            fast(*(torch.zeros(2, 512, width, dtype=dtype) for width in (600, 150, 150)), recurrent)
+    except Exception:  # whatever the compiler lacks, the plain cell gives the same result
+        return cell
+    return fast

@@ -1,0 +1,73 @@
+"""The fast student gives the student's logits: folded, sorted, stepped through, in any form."""
+
+import pytest
+import torch
+
+from distil.speed import fast
+from distil.speed.fast import FastStudent
+from distil.student import BiLSTMStudent
+
+
+def student(pair=False, channels="multichannel", pooling="last", labels=3):
+    torch.manual_seed(5)
+    vectors = torch.randn(60, 10)
+    vectors[0] = 0
+    sizes = {"hidden_size": 14, "fc_size": 9, "num_labels": labels, "dropout": 0.3}
+    model = BiLSTMStudent(vectors, **sizes, pair=pair, channels=channels, pooling=pooling)
+    with torch.no_grad():
+        for parameter in model.parameters():  # larger than at the start: gates open and close
+            parameter.mul_(3)
+    return model.eval()
+
+
+def sentences(n, longest, pair=False):
+    torch.manual_seed(n)
+    lengths = [torch.randint(1, longest + 1, (n,)) for _ in range(1 + pair)]
+    return [x for one in lengths for x in (torch.randint(1, 60, (n, longest)), one)]
+
+
+@pytest.fixture(params=["compiled", "plain"])
+def cell(request, monkeypatch):
+    if request.param == "plain":
+        monkeypatch.setattr(fast, "compiled_cell", lambda dtype: fast.cell)
+
+
+@pytest.mark.parametrize("channels", ["static", "multichannel"])
+@pytest.mark.parametrize("pair", [False, True])
+def test_the_logits_are_the_students(cell, pair, channels):
+    model = student(pair, channels)
+    quick = FastStudent(model)
+    for n, longest in ((1, 1), (1, 9), (37, 12), (40, 60)):  # the last is looked up step by step
+        inputs = sentences(n, longest, pair)
+        with torch.inference_mode():
+            torch.testing.assert_close(quick(*inputs), model(*inputs), atol=1e-5, rtol=1e-5)
+
+
+def test_no_shape_or_mode_is_left_uncompiled():
+    quick = [FastStudent(student(pair), form) for form in fast.FORMS for pair in (False, True)]
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        for mode in (torch.inference_mode, torch.no_grad, torch.enable_grad):
+            for n, longest in ((1, 5), (33, 1), (33, 12), (40, 7), (200, 9)):
+                with mode():
+                    for model in quick:
+                        model(*sentences(n, longest, model.pair))
+
+
+@pytest.mark.parametrize(("form", "near"), [("bfloat16", 0.1), ("int8", 0.15)])
+def test_smaller_forms_are_near_and_smaller(form, near):
+    model = student(labels=2)
+    exact, small = FastStudent(model), FastStudent(model, form)
+    inputs = sentences(300, 12)
+    with torch.inference_mode():
+        wanted, got = exact(*inputs), small(*inputs)
+    assert (wanted - got).abs().max() < near * wanted.abs().max()
+    assert got.dtype == torch.float32 and not torch.equal(wanted, got)
+    sizes = [sum(buffer.nbytes for buffer in one.buffers()) for one in (exact, small)]
+    assert sizes[1] < 0.55 * sizes[0]
+
+
+def test_attention_and_unknown_forms_are_refused():
+    with pytest.raises(ValueError, match="pooling 'last'"):
+        FastStudent(student(pooling="attention"))
+    with pytest.raises(ValueError, match="'int4'"):
+        FastStudent(student(), "int4")
