@@ -28,6 +28,7 @@ from distil.student import UNKNOWN_RANGE
 from distil.words import MASK
 
 PIECES = "pieces:"
+NUMBERS = re.compile(rb"(?i)( [-+]?(\.?\d|nan|inf)\S*)*$")  # at the end of a line of text
 Rows = Iterable[tuple[bytes, str, Any]]  # a word, its place in the source, numbers of its vector
 
 
@@ -60,12 +61,13 @@ def build_vocabulary(sentences: Iterable[Sequence[str]], extra: Iterable[str] = 
 
 def frequent_words(source: str, limit: int) -> list[str]:
     """Return the first ``limit`` words of a source, which are its most frequent; none if random."""
+    if limit == 0 or source.startswith("random:"):
+        return []
     if source.startswith(PIECES):
-        tokenizer, table = _pieces(source)
-        pieces = tokenizer.convert_ids_to_tokens(range(len(table)))
+        tokenizer, _ = _pieces(source)
+        pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
         return [piece for piece in pieces if piece.isalpha()][:limit]  # the whole words among them
-    rows = [] if source.startswith("random:") else _rows(source)
-    return [word for word, _, _ in itertools.islice(rows, limit)]
+    return [word for word, _, _ in itertools.islice(_rows(source), limit)]
 
 
 def load_vectors(source: str, vocabulary: Vocabulary, *, seed: int) -> tuple[torch.Tensor, float]:
@@ -144,13 +146,11 @@ def _text(path: Path) -> Rows:
     width = 0
     with path.open("rb") as lines:  # as bytes, because a word may hold any character
         for number, line in enumerate(lines, start=1):
-            line = line.rstrip()
-            if b"\t" in line or b"  " in line:  # the search is faster than the replacement
-                line = re.sub(rb"[ \t]+", b" ", line)
+            line = line.rstrip().replace(b"\t", b" ")
             if number == 1 and (header := re.fullmatch(rb"\d+ ([1-9]\d*)", line)):
                 width = int(header[1])
             elif line:
-                width = width or len(re.search(rb"( [-+.\d]\S*| nan| inf)*$", line)[0].split())
+                width = width or len(NUMBERS.search(line)[0].split())
                 word, *numbers = line.rsplit(b" ", width)  # a word of GloVe 840B may hold spaces
                 if not 0 < width == len(numbers):
                     wanted = f"wanted a word and {width or 'its'} numbers, separated by spaces"

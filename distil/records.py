@@ -180,6 +180,8 @@ class Step:
         record |= {"seed": self.seed, "config": as_config(settings)}
         if predictions:
             record["metrics"] = _metrics(self.task, predictions)
+        if "seconds" in facts:
+            facts["seconds"] = round(facts["seconds"], 1)
         record |= {"inputs": dict(inputs), "outputs": dict(outputs)} | facts
         record |= {"arm": self.arm, "code": code(self.stage)} | provenance()
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -177,6 +177,7 @@ def _execute(step: Step) -> None:
             str(copy),
             _parameters(step),
             kernel_name="python3",
+            extra_arguments=["--log-level=CRITICAL"],
             cwd=ROOT,
             progress_bar=False,
             stdout_file=sys.stdout,

@@ -1,167 +1,230 @@
-"""Vocabulary and vectors: every format gives the same vectors; unknown words are drawn from U(-0.25, 0.25)."""
+"""Vocabulary and vectors: every source gives the same vectors, and faults are named in one line."""
+
+import os
+import pickle
+import sys
+import types
 
 import numpy as np
 import pytest
+from huggingface_hub import constants
 
-from distil import embeddings, paths, pretrained
-from distil.embeddings import EmbeddingError, load_vectors
-from distil.vocabulary import PAD, UNKNOWN, build_vocabulary, encode
+from distil import records, teacher
+from distil.batching import PAD
+from distil.embeddings import EmbeddingError, build_vocabulary, frequent_words, load_vectors
 
-VECTORS = {"the": [0.1, -0.2, 0.3], "film": [1.0, 2.0, 3.0], "good": [-1.5, 0.5, 0.25]}
-
-
-def write_text(path):
-    path.write_text("".join(f"{w} {' '.join(map(str, v))}\n" for w, v in VECTORS.items()), encoding="utf-8")
-
-
-def write_text_with_header(path):
-    write_text(path)
-    path.write_text("3 3\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
+WORDS = ["</s>", "in", "café", "New_York", "日本語", "film"]
+VECTORS = np.random.default_rng(0).normal(size=(len(WORDS), 5)).astype(np.float32)
+HUB = "someone/vectors@" + "0123456789abcdef" * 2 + "01234567"
 
 
-def write_text_of_word2vec(path):
-    """A space before each line's end, and the count and width in front."""
-    write_text_with_header(path)
-    path.write_text(path.read_text(encoding="utf-8").replace("\n", " \n"), encoding="utf-8")
+def load(source, *words, seed=0):
+    """Return word -> vector, and the share of the words that the source has."""
+    vocabulary = build_vocabulary([words])
+    table, share = load_vectors(str(source), vocabulary, seed=seed)
+    assert not table[PAD].any() and table.dtype.is_floating_point
+    return {word: table[number].numpy() for word, number in vocabulary.ids.items()}, share
 
 
-def write_binary(path):
-    body = b"".join(f"{w} ".encode() + np.array(v, np.float32).tobytes() + b"\n" for w, v in VECTORS.items())
-    path.write_bytes(b"3 3\n" + body)
+def write_text(path, header=b"", gap=b" ", end=b"\n"):
+    rows = zip(WORDS, VECTORS, strict=True)
+    lines = (gap.join([w.encode(), *(repr(x).encode() for x in v.tolist())]) for w, v in rows)
+    path.write_bytes(header + b"".join(line + end for line in lines))
+    return path
 
 
-def write_npy(path):
-    np.save(path, np.array(list(VECTORS.values()), np.float32))
-    path.with_suffix(".txt").write_text("\n".join(VECTORS) + "\n", encoding="utf-8")
+def write_binary(path, end=b"", words=WORDS):
+    rows = zip(words, VECTORS, strict=True)
+    body = (os.fsencode(word) + b" " + vector.tobytes() + end for word, vector in rows)
+    path.write_bytes(b"6 5\n" + b"".join(body))
+    return path
 
 
-@pytest.mark.parametrize(
-    "write, name",
-    [
-        (write_text, "v.txt"),
-        (write_text_with_header, "v.txt"),
-        (write_text_of_word2vec, "v.txt"),
-        (write_binary, "v.bin"),
-        (write_npy, "v.npy"),
-    ],
-)
-def test_known_words_get_their_vectors_from_every_format(tmp_path, write, name):
-    write(tmp_path / name)
-    vocabulary = build_vocabulary([["the", "film", "zzz"], ["the"]])
-    vectors, coverage = load_vectors(str(tmp_path / name), vocabulary, seed=0)
-    ids = vocabulary.ids
-    np.testing.assert_allclose(vectors[ids["the"]], VECTORS["the"], rtol=1e-6)
-    np.testing.assert_allclose(vectors[ids["film"]], VECTORS["film"], rtol=1e-6)
-    assert coverage == pytest.approx(2 / 3)
-    assert vectors[PAD].abs().sum() == 0
-    assert vectors[ids["zzz"]].abs().max() <= 0.25 and vectors[ids["zzz"]].abs().sum() > 0
+FORMATS = {
+    "text": lambda folder: write_text(folder / "v.txt"),
+    "header": lambda folder: write_text(folder / "v.txt", b"6 5\n"),
+    "word2vec's": lambda folder: write_text(folder / "v.txt", b"6 5\n", end=b" \n"),
+    "tabs": lambda folder: write_text(folder / "v.txt", gap=b"\t"),
+    "Windows": lambda folder: write_text(folder / "v.txt", b"6 5\r\n", end=b"\r\n"),
+    "Google's": lambda folder: write_binary(folder / "v.bin"),
+    "word2vec.c's": lambda folder: write_binary(folder / "v.bin", b"\n"),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_known_words_get_their_vectors_from_every_format(tmp_path, name):
+    path = FORMATS[name](tmp_path)
+    found, share = load(path, *WORDS[1:], "unseen")
+    np.testing.assert_array_equal([found[word] for word in WORDS[1:]], VECTORS[1:])
+    assert share == pytest.approx(5 / 6) and 0 < np.abs(found["unseen"]).max() <= 0.25
+    assert frequent_words(str(path), 2) == WORDS[:2] and frequent_words(str(path), 9) == WORDS
 
 
 def test_unknown_words_are_uniform_and_seeded():
-    vocabulary = build_vocabulary([[f"w{i}" for i in range(2000)]])
-    vectors, coverage = load_vectors("random:10", vocabulary, seed=4)
-    values = vectors[2:].numpy()
-    assert coverage == 0 and np.abs(values).max() <= 0.25
-    np.testing.assert_allclose(np.quantile(values, [0.25, 0.5, 0.75]), [-0.125, 0, 0.125], atol=0.01)
-    assert np.array_equal(values, load_vectors("random:10", vocabulary, seed=4)[0][2:].numpy())
-    assert not np.array_equal(values, load_vectors("random:10", vocabulary, seed=5)[0][2:].numpy())
+    words = [f"w{i}" for i in range(2000)]
+    (found, share), (again, _), (other, _) = (load("random:10", *words, seed=s) for s in (4, 4, 5))
+    values = np.stack([found[word] for word in words])
+    assert share == 0 and np.abs(values).max() <= 0.25 and frequent_words("random:10", 9) == []
+    assert np.quantile(values, [0.25, 0.5, 0.75]) == pytest.approx([-0.125, 0, 0.125], abs=0.01)
+    assert all(np.array_equal(found[word], again[word]) for word in words)
+    assert not np.array_equal(found["w0"], other["w0"])
 
 
-def test_vocabulary_is_by_frequency_and_a_mask_is_unknown():
+def test_vocabulary_is_by_frequency_and_a_mask_is_not_in_it():
     vocabulary = build_vocabulary([["b", "a", "b", "[MASK]"], ["c"]], extra=["a", "d"])
-    assert vocabulary.words == ("<pad>", "<unk>", "b", "a", "c", "d")
-    assert encode(["b", "[MASK]", "never"], vocabulary.ids) == [2, UNKNOWN, UNKNOWN]
-    assert encode([], vocabulary.ids) == [UNKNOWN]
+    assert vocabulary.words == ("<pad>", "<unk>", "b", "a", "c", "d") and len(vocabulary) == 6
 
 
-def test_frequent_words_are_the_first_of_the_file(tmp_path):
-    for write, name in ((write_text, "v.txt"), (write_binary, "v.bin"), (write_npy, "w.npy")):
-        write(tmp_path / name)
-        assert embeddings.frequent_words(str(tmp_path / name), 2) == ["the", "film"]
-        assert embeddings.frequent_words(str(tmp_path / name), 9) == list(VECTORS)
-    assert embeddings.frequent_words("random:5", 2) == []
+def test_a_word_is_the_mean_of_its_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "ARTIFACTS", tmp_path)
+    (tmp_path / "models").mkdir()
+    folder, _ = teacher.resolve("tiny", [["un film good ##s ##able . !"]])
+    model, tokenizer = teacher.load(folder, 2)
+    vectors = model.get_input_embeddings().weight.detach().numpy()
+    table = {piece: vectors[number] for piece, number in tokenizer.get_vocab().items()}
+    source = f"pieces:{folder}"
+    found, share = load(source, "film", "films", "unables", "xyz")
+    mean = {"film": table["film"], "films": (table["film"] + table["##s"]) / 2}
+    mean["unables"] = (table["un"] + table["##able"] + table["##s"]) / 3
+    scale = found["film"][0] / mean["film"][0]
+    for word, expected in mean.items():
+        np.testing.assert_allclose(found[word], expected * scale, rtol=1e-5)
+    spread = np.std([found[word] for word in mean])
+    assert spread == pytest.approx(0.25 / 3**0.5, rel=1e-4)  # as U(-0.25, 0.25)
+    assert share == 3 / 4 and np.abs(found["xyz"]).max() <= 0.25
+    assert frequent_words(source, 9) == ["film", "good", "un"] and not frequent_words(source, 0)
+
+
+@pytest.mark.parametrize("header", [b"", b"5 2\n"])
+def test_a_word_may_hold_spaces_line_separators_and_a_carriage_return(tmp_path, header):
+    lines = [". . . 3 4", "the 1 2", "x\u0085y 5 6", "cr\r 7 8", "", ". 9 0"]
+    (tmp_path / "v.txt").write_bytes(header + "\n".join(lines).encode())
+    found, share = load(tmp_path / "v.txt", "the", ".", "x\u0085y", "of")
+    assert [[*found[w]] for w in ("the", ".", "x\u0085y")] == [[1, 2], [9, 0], [5, 6]]
+    assert share == 3 / 4
+    assert frequent_words(str(tmp_path / "v.txt"), 9) == [". . .", "the", "x\u0085y", "cr\r", "."]
+
+
+def test_any_word_survives_saving_and_loading(tmp_path):
+    words = ["a\nb", "cr\r", "x\u0085y\u2028", 'q"', "\\", "日本語"]
+    path = write_binary(tmp_path / "v.bin", words=words)
+    vocabulary = build_vocabulary([], frequent_words(str(path), 9))
+    assert vocabulary.words[2:] == tuple(words)
+    table, _ = load_vectors(str(path), vocabulary, seed=0)
+    np.testing.assert_array_equal(table[2:], VECTORS)
+
+
+def test_the_first_of_a_word_twice_is_used_and_no_utf8_is_skipped_and_counted(tmp_path, capsys):
+    rows = [(b"the", 1), (b"caf\xe9", 2), (b"the", 3), (b"\xff", 4), (b"film", 5)]
+    text, binary = tmp_path / "v.txt", tmp_path / "v.bin"
+    text.write_bytes(b"".join(b"%b %d\n" % row for row in rows))
+    binary.write_bytes(b"5 1\n" + b"".join(w + b" " + np.float32(x).tobytes() for w, x in rows))
+    for path in (text, binary):
+        found, share = load(path, "the", "film", "caf\ufffd")
+        assert (found["the"], found["film"], share) == (1, 5, 2 / 3)
+        assert f"{path}: skipped 2 words" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", ["nan", "-nan", "inf", "-Infinity", "1e39", "oops", "0.1.2"])
+def test_a_number_that_is_not_finite_is_refused_with_file_and_line(tmp_path, number):
+    (tmp_path / "v.txt").write_text(f"the 0.1 0.2\nfilm 0.1 {number}\n")
+    with pytest.raises(EmbeddingError, match=r"v\.txt, line 2: wanted finite numbers after 'film'"):
+        load(tmp_path / "v.txt", "the", "film")
+    (tmp_path / "v.bin").write_bytes(b"1 2\nfilm " + np.float32([1, np.nan]).tobytes())
+    with pytest.raises(EmbeddingError, match=r"v\.bin, word 1: wanted finite"):
+        load(tmp_path / "v.bin", "film")
+
+
+HEADS = (b"", b"6\n", b"6 0\n", b"6 5", b"\x00\x80" * 5000)
+MALFORMED = [("v.bin", head, "a first line 'count width', got") for head in HEADS] + [
+    ("v.txt", b"the 0.1 0.2\nfilm 0.1\n", "line 2: wanted a word and 2 numbers"),
+    ("v.txt", b"2 3\nthe 0.1 0.2\n", "line 2: wanted a word and 3 numbers"),
+    ("v.txt", b"\x1f\x8b\x08\x00 of gzip", "line 1: wanted a word and its numbers"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), MALFORMED)
+def test_a_malformed_file_is_refused_in_one_line(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(EmbeddingError, match=message) as caught:
+        load(tmp_path / name, "the", "film")
+    assert len(str(caught.value)) < 500
+
+
+def test_a_binary_file_that_is_cut_anywhere_is_refused(tmp_path):
+    whole = write_binary(tmp_path / "v.bin").read_bytes()
+    for end in range(len(b"6 5\n"), len(whole)):
+        (tmp_path / "v.bin").write_bytes(whole[:end])
+        with pytest.raises(EmbeddingError, match=r"ends early, in word [1-6] of 6"):
+            load(tmp_path / "v.bin", "film")
+    (tmp_path / "v.bin").write_bytes(whole[:80])
+    assert frequent_words(str(tmp_path / "v.bin"), 2) == WORDS[:2]
+
+
+@pytest.mark.parametrize("source", ["no/file.txt", "random:wide", "random:0", "someone/name@main"])
+def test_an_unknown_source_and_one_without_our_words_are_refused(tmp_path, source):
+    with pytest.raises(EmbeddingError, match=r"no word vectors at .*random:<width>.*commit"):
+        load(source, "the")
+    with pytest.raises(EmbeddingError, match="none of the words"):
+        load(write_text(tmp_path / "v.txt"), "other")
+
+
+class Attack(str):
+    """The path of a file that is made when a plain unpickler reads this."""
+
+    def __reduce__(self):
+        return exec, (f"open({str(self)!r}, 'w').close()",)
 
 
 @pytest.fixture
-def pieces(tmp_path, monkeypatch):
-    """A small BERT whose tokenizer knows whole words and pieces: its source, and the vector of each piece."""
-    monkeypatch.setattr(paths, "ARTIFACTS", tmp_path)
-    folder, _ = pretrained.resolve_model("tiny", [["un film good ##s ##able . !"]])
-    model, tokenizer = pretrained.load(folder, 2)
-    table = model.get_input_embeddings().weight.detach().numpy()
-    return f"pieces:{folder}", {piece: table[number] for piece, number in tokenizer.get_vocab().items()}
+def on_hub(tmp_path, monkeypatch):
+    """Give a function that puts a gensim object and its vectors into an offline cache of the hub."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    module = types.ModuleType("gensim.models.keyedvectors")
+    module.KeyedVectors = type("KeyedVectors", (), {"__module__": module.__name__})
+    for name in ("gensim", "gensim.models", module.__name__):
+        monkeypatch.setitem(sys.modules, name, module)
+    folder = tmp_path / "models--someone--vectors" / "snapshots" / HUB.partition("@")[2]
+    folder.mkdir(parents=True)
+
+    def put(words, vectors=VECTORS, **more):
+        saved = module.KeyedVectors()
+        saved.__dict__.update(index_to_key=words, count=np.arange(9), size=np.int64(5), **more)
+        (folder / "vectors.model").write_bytes(pickle.dumps(saved))
+        np.save(folder / "vectors.model.vectors.npy", vectors, allow_pickle=True)
+        return folder
+
+    return put
 
 
-def test_a_word_is_the_mean_of_its_pieces(pieces):
-    source, table = pieces
-    vocabulary = build_vocabulary([["film", "films", "unables", "xyz"]])
-    vectors, coverage = load_vectors(source, vocabulary, seed=0)
-    ids = vocabulary.ids
-    mean = {"film": table["film"], "films": (table["film"] + table["##s"]) / 2}
-    mean["unables"] = (table["un"] + table["##able"] + table["##s"]) / 3
-    scale = vectors[ids["film"]].numpy()[0] / mean["film"][0]
-    for word, expected in mean.items():
-        np.testing.assert_allclose(vectors[ids[word]], expected * scale, rtol=1e-5)
-    found = np.stack([vectors[ids[word]] for word in mean])
-    assert found.std() == pytest.approx(0.25 / 3**0.5, rel=1e-4)  # as U(-0.25, 0.25)
-    assert coverage == 3 / 4 and vectors[ids["xyz"]].abs().max() <= 0.25 and vectors[PAD].abs().sum() == 0
-
-
-def test_whole_words_are_frequent_and_the_weights_are_named(pieces):
-    source, _ = pieces
-    assert embeddings.frequent_words(source, 9) == ["film", "good", "un"]
-    assert embeddings.frequent_words(source, 1) == ["film"]
-    assert set(embeddings.digest(source)) == {"vectors/model.safetensors"}
-
-
-def test_words_of_a_text_file_may_hold_spaces_and_line_separators(tmp_path):
-    """As GloVe 840B's ". . ." does, and U+0085, which Python takes for the end of a line."""
-    (tmp_path / "v.txt").write_bytes("the 1 2\n. . . 3 4\nx\u0085y 5 6\n\n. 7 8\n".encode())
-    vocabulary = build_vocabulary([["the", ".", "x\u0085y", "of"]])
-    vectors, coverage = load_vectors(str(tmp_path / "v.txt"), vocabulary, seed=0)
-    assert [vectors[vocabulary.ids[word]].tolist() for word in ("the", ".", "x\u0085y")] == [[1, 2], [7, 8], [5, 6]]
-    assert coverage == 3 / 4
-
-
-@pytest.mark.parametrize(
-    "text, wanted",
-    [
-        (b"the 0.1 0.2\nfilm 0.1 oops\n", "line 2: not a word followed by numbers"),
-        (b"the 0.1 0.2\nfilm 0.1\n", "line 2: not a word followed by numbers, of which other lines have 2"),
-        (b"the 0.1 0.2\nother\n", "line 2: not a word"),
-        (b"the\n", "line 1: not a word"),
-        (b"the 0.1 0.2\ncaf\xe9 0.1 0.2\n", "line 2: not UTF-8"),
-        (b"\x1f\x8b\x08\x00 of gzip", "line 1: not UTF-8 text; a packed file must be unpacked"),
-    ],
-)
-def test_a_malformed_line_of_a_text_file_is_named(tmp_path, text, wanted):
-    (tmp_path / "v.txt").write_bytes(text)
-    with pytest.raises(EmbeddingError, match=wanted):
-        load_vectors(str(tmp_path / "v.txt"), build_vocabulary([["the", "film"]]), seed=0)
-
-
-def test_errors_say_what_is_wrong(tmp_path):
-    vocabulary = build_vocabulary([["the"]])
+def test_gensims_files_are_read_and_run_no_code(on_hub, tmp_path):
+    mark = tmp_path / "mark"
+    pickle.loads(pickle.dumps(Attack(mark)))
+    assert mark.exists()
+    mark.unlink()
+    folder = on_hub(WORDS, note=Attack(mark))
+    found, share = load(HUB, *WORDS, "unseen")
+    np.testing.assert_array_equal([found[word] for word in WORDS], VECTORS)
+    assert share == pytest.approx(6 / 7) and frequent_words(HUB, 2) == WORDS[:2]
+    (folder / "vectors.model").write_bytes(pickle.dumps(Attack(mark)))
     with pytest.raises(EmbeddingError, match="no word vectors at"):
-        load_vectors(str(tmp_path / "none.txt"), vocabulary, seed=0)
-    with pytest.raises(EmbeddingError, match="random:<width>"):
-        load_vectors("random:wide", vocabulary, seed=0)
-    with pytest.raises(EmbeddingError, match=r"no word vectors at .*the 40 digits of a commit"):
-        load_vectors("fse/word2vec-google-news-300@main", vocabulary, seed=0)
-    write_binary(tmp_path / "cut.bin")
-    (tmp_path / "cut.bin").write_bytes((tmp_path / "cut.bin").read_bytes()[:-6])
-    with pytest.raises(EmbeddingError, match="ends early"):
-        load_vectors(str(tmp_path / "cut.bin"), vocabulary, seed=0)
-    write_text(tmp_path / "v.txt")
-    with pytest.raises(EmbeddingError, match="no word of the vocabulary"):
-        load_vectors(str(tmp_path / "v.txt"), build_vocabulary([["other"]]), seed=0)
+        load(HUB, "film")
+    objects = np.array([[Attack(mark)]] * 6, dtype=object)
+    wrong = [(words, VECTORS) for words in (Attack(mark), None, [1] * 6, WORDS[:5], [b"in"] * 6)]
+    for words, vectors in [*wrong, (WORDS, objects)]:
+        on_hub(words, vectors)
+        with pytest.raises(EmbeddingError, match="no word vectors at"):
+            load(HUB, "film")
+    assert not mark.exists()
 
 
-def test_a_source_is_named_by_what_it_holds(tmp_path):
-    path = tmp_path / "v.txt"
-    path.write_text("a 1 2\n", encoding="utf-8")
-    before = embeddings.digest(str(path))
-    path.write_text("a 1 3\n", encoding="utf-8")
-    assert set(before) == {"vectors/v.txt"} and before != embeddings.digest(str(path))
-    assert embeddings.digest("someone/words@" + "a" * 40) == {"vectors/someone/words": "a" * 40}
-    assert embeddings.digest("random:8") == {} and len(embeddings.digest("packages")) == 1
+@pytest.mark.parametrize("name", ["vectors.model", "vectors.model.vectors.npy"])
+def test_a_damaged_or_missing_file_of_the_hub_is_one_line_with_remedies(on_hub, name):
+    path = on_hub(WORDS) / name
+    whole = path.read_bytes()
+    for end in (0, 5, len(whole) // 2, len(whole) - 1, None):
+        path.write_bytes(whole[:end]) if end is not None else path.unlink()
+        with pytest.raises(EmbeddingError, match=r"GoogleNews\S+\.bin.*HF_ENDPOINT") as caught:
+            load(HUB, "film")
+        assert len(str(caught.value)) < 500 and "\n" not in str(caught.value)

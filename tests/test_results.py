@@ -122,17 +122,25 @@ def test_every_local_link_of_a_page_exists(page):
         assert (page.parent / target).exists(), target
 
 
+def test_the_method_page_names_code_and_tests_that_exist():
+    text = (config.ROOT / "docs" / "method.md").read_text(encoding="utf-8")
+    named = re.findall(r"\[(\w+)\]\(\.\./(\S+?\.py)\)", text)
+    assert len(named) > 40
+    for word, file in named:
+        assert re.search(rf"(def|class) {word}\b", (config.ROOT / file).read_text()), (word, file)
+
+
 @pytest.mark.parametrize("page", EXECUTED, ids=name)
-def test_an_executed_chapter_ran_to_its_end_as_it_is_now(page):
-    """Cell by cell, but for the parameters that were passed in."""
+def test_an_executed_chapter_ran_to_its_end(page):
+    """Reports are of the chapters as they are now; the others are of the commit in their record."""
     (chapter,) = (config.ROOT / "notebooks").glob(f"{page.name[:2]}_*.ipynb")
     ran, source = (nbformat.read(path, as_version=4).cells for path in (page, chapter))
     code = [cell for cell in ran if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in code)
     assert not any(output.output_type == "error" for cell in code for output in cell.outputs)
-    own, wanted = ({cell.id: cell.source for cell in cells} for cells in (ran, source))
-    assert len(own.keys() - wanted.keys()) <= 1
-    assert {key: text for key, text in own.items() if key in wanted} == wanted
+    if page.name[:2] in ("06", "07"):
+        own, wanted = ({cell.id: cell.source for cell in cells} for cells in (ran, source))
+        assert {key: text for key, text in own.items() if key in wanted} == wanted
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.rglob("*.json")) + EXECUTED, ids=name)

@@ -1,7 +1,6 @@
 """Writes the files that the GLUE server takes: ``python tools/submission.py --profile glue``.
 
-The server has the test labels. It takes one zip of eleven TSV files: SST-2, QQP and MNLI hold the
-predictions of our students, and every other file holds a constant.
+It takes eleven TSV files in a zip. Our students predict SST-2, QQP and MNLI; the rest is constant.
 """
 
 import argparse
@@ -25,33 +24,29 @@ TESTS = {"SST-2": ("sst2", "test"), "QQP": ("qqp", "test")}  # file -> our task 
 TESTS |= {"MNLI-m": ("mnli", "test_matched"), "MNLI-mm": ("mnli", "test_mismatched")}
 NLI = ("MNLI-m", "MNLI-mm", "QNLI", "RTE", "AX")
 CONSTANTS = dict.fromkeys(ROWS, "0") | dict.fromkeys(NLI, "entailment") | {"STS-B": "2.500"}
-Texts = list[tuple[str, ...]]  # one or two sentences per example, in the order of the test set
 
 
 def find_source(profile: str, given: str) -> str:
     """Return ``hub`` or a folder: the one given, else ``GLUE_DIR``, else the profile's source."""
     configured = config.settings(profile, "data").source
-    source = given or os.environ.get("GLUE_DIR") or configured
-    if configured in ("packages", "toy"):
-        raise config.ConfigError(f"the server scores GLUE, but {profile!r} trains on {configured}")
-    if source in ("packages", "toy") or (source != "hub" and not Path(source).is_dir()):
-        wanted = "wanted 'hub' or a folder with SST-2/, QQP/, MNLI/ as --source or GLUE_DIR"
-        raise config.ConfigError(f"{wanted}, got {source!r}")
+    source = os.path.expanduser(given or os.environ.get("GLUE_DIR") or configured)
+    if configured in ("packages", "toy") or (source != "hub" and not Path(source).is_dir()):
+        wanted = "wanted a profile that trains on GLUE, and 'hub' or GLUE's folder as --source"
+        raise config.ConfigError(f"{wanted} or GLUE_DIR, got {profile!r} and {source!r}")
     return source
 
 
-def read_test(name: str, source: str) -> Texts:
-    """Return the test set of a file; DataError if it is missing, malformed or not GLUE's whole."""
-    task, split = TESTS[name]
-    spec = config.task(task)
-    path = Path(source) / spec.folder / f"{split}.tsv"
+def read_test(name: str, source: str) -> list[tuple[str, ...]]:
+    """Return one or two sentences per row of a test set; DataError if it is not GLUE's, whole."""
+    spec, split = config.task(TESTS[name][0]), TESTS[name][1]
+    path = Path(source, spec.folder, f"{split}.tsv")
     texts = read_hub(spec, split) if source == "hub" else read_tsv(spec, path)
     if len(texts) != ROWS[name]:
         raise DataError(f"{path}: wanted GLUE's {ROWS[name]} rows, got {len(texts)}")
     return texts
 
 
-def read_tsv(spec: config.Task, path: Path) -> Texts:
+def read_tsv(spec: config.Task, path: Path) -> list[tuple[str, ...]]:
     """Return the sentences of an unlabelled file; no row is skipped, since all later would move."""
     header, *rows = (line.split("\t") for line in data.read_lines(path))
     if missing := [name for name in spec.text if name not in header]:
@@ -60,24 +55,24 @@ def read_tsv(spec: config.Task, path: Path) -> Texts:
     for number, fields in enumerate(rows, start=2):
         if "".join(fields).strip():
             if not max(places) < len(fields) <= len(header):
-                found = f"{len(fields)} columns, wanted {len(header)}; check its tabs"
-                raise DataError(f"{path}, line {number}: {found}")
+                wanted = f"line {number}: wanted {len(header)} columns, got {len(fields)}"
+                raise DataError(f"{path}, {wanted}: check its tabs")
             texts.append(tuple(fields[place] for place in places))
     return texts
 
 
-def read_hub(spec: config.Task, split: str) -> Texts:
+def read_hub(spec: config.Task, split: str) -> list[tuple[str, ...]]:
     """Return the sentences of a split of GLUE on the hub, at the pinned commit."""
     where = {"revision": data.GLUE_REVISION, "cache_dir": str(records.ARTIFACTS / "hub")}
     try:
         rows = datasets.load_dataset(data.GLUE_REPOSITORY, spec.name, split=split, **where)
     except Exception as error:  # whatever went wrong, the remedies are the same
-        reason = f"{' '.join(str(error).split())[:200]}; check the network, or give --source"
-        raise DataError(f"hub, {spec.name}/{split}: {reason} a folder") from error
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"hub, {spec.name}/{split}: {reason}; --source takes a folder") from error
     return list(zip(*(rows[column] for column in spec.hub_text), strict=True))
 
 
-def predict(spec: config.Task, folder: Path, texts: Texts) -> list[str]:
+def predict(spec: config.Task, folder: Path, texts: list[tuple[str, ...]]) -> list[str]:
     """Return the label, as the server spells it, that the student gives to each example."""
     net, ids = student.load(folder)
     words = ([" ".join(tokenize(text)) for text in column] for column in zip(*texts, strict=True))
@@ -86,38 +81,37 @@ def predict(spec: config.Task, folder: Path, texts: Texts) -> list[str]:
     return [spec.labels[answer] for answer in train.predict(net, examples).argmax(axis=1)]
 
 
-def build(profile: str, source: str, arm: str, seed: int, partial: bool) -> dict[str, list[str]]:
+def build(options: argparse.Namespace) -> dict[str, list[str]]:
     """Return file -> predictions; every input is read before the first file is predicted."""
-    ready: dict[str, tuple[Path, Texts]] = {}
+    config.arm(options.profile, options.arm)  # a ConfigError if there is no such arm
+    source, ready = find_source(options.profile, options.source), {}
     for name, (task, _) in TESTS.items():
         try:
-            step = records.Step("student", profile, task, arm, seed)
-            ready[name] = step.files(), read_test(name, source)
+            step = records.Step("student", options.profile, task, options.arm, options.seed)
+            ready[name] = config.task(task), step.files(), read_test(name, source)
         except (DataError, records.RecordError) as error:
-            if not partial:
+            if not options.partial:
                 raise DataError(f"{error} (--partial fills {name}.tsv)") from None
             print(f"   {name}.tsv is filled with a constant: {error}", flush=True)
     made = {name: [CONSTANTS[name]] * rows for name, rows in ROWS.items()}
-    return made | {name: predict(config.task(TESTS[name][0]), *ready[name]) for name in ready}
+    return made | {name: predict(*found) for name, found in ready.items()}
 
 
-def write(predictions: dict[str, list[str]], folder: Path) -> Path:
-    """Write every TSV and a zip of them, each whole or not at all; return the path of the zip."""
+def write(predictions: dict[str, list[str]], folder: Path) -> None:
+    """Write every TSV and ``submission.zip`` of them, each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as pack:
         for name, answers in predictions.items():
-            rows = [f"{index}\t{answer}\n" for index, answer in enumerate(answers)]
-            text = "".join(["index\tprediction\n", *rows])
-            records.write_whole(folder / f"{name}.tsv", text)
-            pack.writestr(f"{name}.tsv", text)
+            rows = "".join(f"{index}\t{answer}\n" for index, answer in enumerate(answers))
+            records.write_whole(folder / f"{name}.tsv", f"index\tprediction\n{rows}")
+            pack.write(folder / f"{name}.tsv", f"{name}.tsv")
     records.write_whole(folder / "submission.zip", archive.getvalue())
-    return folder / "submission.zip"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Write the submission; return 2 for a wrong setting, a missing student or a wrong test set."""
-    parser = argparse.ArgumentParser(prog="tools/submission.py", description=__doc__.split(":")[0])
+def main(arguments: list[str] | None = None) -> None:
+    """Write the submission, or exit with one line that says what is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
     parser.add_argument("--profile", required=True)
     parser.add_argument("--source", default="", help="hub, or a folder with SST-2/, QQP/, MNLI/")
     parser.add_argument("--arm", default=config.MAIN, help="whose students predict")
@@ -125,15 +119,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--partial", action="store_true", help="fill what cannot be predicted")
     options = parser.parse_args(arguments)
     try:
-        source, arm = find_source(options.profile, options.source), options.arm
-        config.arm(options.profile, arm)
-        made = build(options.profile, source, arm, options.seed, options.partial)
-        print(records.short(write(made, records.ARTIFACTS / options.profile / "submission")))
+        folder = records.ARTIFACTS / options.profile / "submission"
+        write(build(options), folder)
     except (config.ConfigError, DataError, records.RecordError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        sys.exit(f"error: {error}")
+    print(records.short(folder / "submission.zip"))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,8 +1,8 @@
-"""The transfer set of a large task of pairs in bounded memory: ``python tests/bench_scale.py --pairs 392702``.
+"""The transfer set of a large task of pairs in bounded memory: ``python tools/bench_scale.py --pairs 392702``.
 
-Prints one line of JSON: seconds of each part, peak memory of this process and of its workers, samples. The pairs are synthetic:
-as many words a sentence as MNLI's pairs have, drawn as often as natural text repeats its words. Tagging, drawing, the teacher's
-tokenizer, batches and shards are the real ones; only the teacher is a stub of one layer, the mean of its word pieces' vectors.
+Prints one line of JSON: seconds of each part, peak memory, samples. The pairs are synthetic:
+they have as many words as the pairs of MNLI, drawn as often as natural text repeats them. Tagging,
+drawing, tokenizer, batches and shards are the real ones; the teacher is a stub of one layer.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from distil import augment, embeddings, pretrained, teacher, transfer, words, workers
+from distil import augment, embeddings, teacher, transfer, words
 from distil.words import MASK
 
 MNLI_PAIRS, N_ITER = 392_702, 10
@@ -35,31 +35,41 @@ class OneLayer(nn.Module):
         self.embedding, self.layer = nn.Embedding(pieces, width), nn.Linear(width, labels)
         self.config = argparse.Namespace(num_labels=labels)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, **_: Tensor) -> SequenceClassifierOutput:
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, **_: Tensor
+    ) -> SequenceClassifierOutput:
         """Logits [B, labels]."""
         mask = attention_mask[:, :, None]
         mean = (self.embedding(input_ids) * mask).sum(dim=1) / mask.sum(dim=1)
         return SequenceClassifierOutput(logits=self.layer(mean))
 
 
-def sentences(count: int, quantiles: tuple[int, ...], vocabulary: list[str], rng: np.random.Generator) -> list[str]:
+def sentences(
+    count: int, quantiles: tuple[int, ...], vocabulary: list[str], rng: np.random.Generator
+) -> list[str]:
     """Sentences of words by Zipf's law, as long as the quantiles say."""
-    lengths = np.interp(rng.random(count), np.linspace(0, 1, len(quantiles)), quantiles).round().astype(int)
+    lengths = (
+        np.interp(rng.random(count), np.linspace(0, 1, len(quantiles)), quantiles)
+        .round()
+        .astype(int)
+    )
     frequency = 1 / (np.arange(len(vocabulary)) + 2.7)
-    drawn = rng.choice(len(vocabulary), lengths.sum(), p=frequency / frequency.sum()).astype(np.int32)
+    drawn = rng.choice(len(vocabulary), lengths.sum(), p=frequency / frequency.sum()).astype(
+        np.int32
+    )
     ends = np.cumsum(lengths)
-    return [" ".join(vocabulary[i] for i in drawn[end - n : end]) for n, end in zip(lengths, ends, strict=True)]
+    return [
+        " ".join(vocabulary[i] for i in drawn[end - n : end])
+        for n, end in zip(lengths, ends, strict=True)
+    ]
 
 
 def peak_megabytes() -> dict[str, float]:
-    """Largest resident memory so far, of this process and of the largest of its children (``ru_maxrss`` is in KiB on Linux)."""
-    return {
-        name: round(resource.getrusage(who).ru_maxrss / 1024)
-        for name, who in (("peak_mb", resource.RUSAGE_SELF), ("peak_mb_worker", resource.RUSAGE_CHILDREN))
-    }
+    """Return the largest resident memory so far (``ru_maxrss`` is in KiB on Linux)."""
+    return {"peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
 
 
-def run(pairs: int, folder: Path, processes: int) -> dict[str, float]:
+def run(pairs: int, folder: Path) -> dict[str, float]:
     """Tag, draw, label and write; seconds of tagging and of the rest, samples, memory."""
     rng = np.random.default_rng(0)
     vocabulary = embeddings.frequent_words("packages", 20_000)
@@ -68,8 +78,8 @@ def run(pairs: int, folder: Path, processes: int) -> dict[str, float]:
     columns = [words.split_all(column) for column in texts]
     tags = [words.load_tagger("packages")(column) for column in columns]
     tagged = time.perf_counter()
-    name, _ = pretrained.resolve_model("packages")
-    _, tokenizer = pretrained.load(name, 3)
+    name, _ = teacher.resolve("packages")
+    _, tokenizer = teacher.load(name, 3)
     torch.manual_seed(0)
     stub = OneLayer(len(tokenizer))
     labelling = 0.0
@@ -82,9 +92,9 @@ def run(pairs: int, folder: Path, processes: int) -> dict[str, float]:
         return logits
 
     rates = {"p_mask": 0.1, "p_pos": 0.1, "p_ng": 0.25}
-    samples = augment.transfer_set(columns, tags, n_iter=N_ITER, **rates, seed=0, workers=processes)
+    samples = augment.transfer_set(columns, tags, n_iter=N_ITER, **rates, seed=0)
     total, _ = transfer.write_labelled(
-        samples, predict, folder, identity="bench", mask_token=tokenizer.mask_token or MASK
+        samples, predict, folder, mask_token=tokenizer.mask_token or MASK, shard_rows=50_000
     )
     done = time.perf_counter()
     seconds = {
@@ -92,20 +102,21 @@ def run(pairs: int, folder: Path, processes: int) -> dict[str, float]:
         "labelling_input": labelling,
         "drawing_and_writing": done - tagged - labelling,
     }
-    return {"pairs": pairs, "samples": total, "workers": processes, **peak_megabytes()} | {
+    return {"pairs": pairs, "samples": total, **peak_megabytes()} | {
         f"seconds_{part}": round(value, 1) for part, value in seconds.items()
     }
 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python tests/bench_scale.py", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python tools/bench_scale.py", description=__doc__.partition("\n")[0]
+    )
     parser.add_argument("--pairs", type=int, default=MNLI_PAIRS)
-    parser.add_argument("--workers", type=int, default=workers.available())
     options = parser.parse_args()
     os.environ.setdefault("TQDM_DISABLE", "1")
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(run(options.pairs, Path(folder) / "set", options.workers)))
+        print(json.dumps(run(options.pairs, Path(folder) / "set")))
 
 
 if __name__ == "__main__":

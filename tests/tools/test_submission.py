@@ -1,0 +1,150 @@
+"""GLUE's eleven files and the release folder, from students that know nothing but differ."""
+
+import zipfile
+
+import numpy as np
+import onnxruntime
+import pytest
+import release
+import submission
+import torch
+
+from distil import config, data, records, student, train, words
+from distil.records import Step
+
+WORDS = ["do", "n't", "film", "good", "bad", "café", "why", "?", ".", "a", "it"]
+SMALL = {"SST-2": 9, "QQP": 8, "MNLI-m": 7, "MNLI-mm": 6}
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(records, "ARTIFACTS", tmp_path / "artifacts")
+    monkeypatch.delenv("GLUE_DIR", raising=False)
+    return tmp_path
+
+
+def make_student(profile, task, seed=0):
+    """A student with random weights so large that its answers differ, on record."""
+    step, spec = Step("student", profile, task, "distilled", seed), config.task(task)
+    if not step.sibling("data").path.exists():
+        folder = step.sibling("data").folder({}, {})
+        raw = data.load_task(task, "toy")
+        splits = data.prepare(raw, spec, folder, max_train=0, max_dev=0, seed=0)
+        files = {path.name: records.sha256(path) for path in folder.glob("*.parquet")}
+        digests = {split: data.digest(rows) for split, rows in splits.items()}
+        facts = {"dataset": "toy", "rows": splits.num_rows, "digests": digests}
+        step.sibling("data").write({}, {}, files, **facts)
+        guess = {"dev": (np.eye(2, dtype=np.float32), np.array([0, 1]))}
+        step.sibling("teacher").write({"model": "tiny"}, {}, {}, guess)
+        step.sibling("transfer-set").write({}, {}, {}, guess)
+    torch.manual_seed(16 + seed)
+    sizes = {"hidden_size": 4, "fc_size": 6, "num_labels": len(spec.labels), "dropout": 0.5}
+    vectors = torch.randn(2 + len(WORDS), 5)
+    kind = {"pair": spec.pair, "channels": "multichannel", "pooling": "last"}
+    net = student.BiLSTMStudent(vectors, **sizes, **kind)
+    with torch.no_grad():
+        for name, weight in net.named_parameters():
+            if not name.startswith("channels"):
+                weight.normal_(0, 1.5)
+    with records.whole_folder(step.folder({}, {})) as part:
+        student.save(part, net, ["<pad>", "<unk>", *WORDS], spec.meanings)
+    outputs = {name: records.sha256(step.folder({}, {}) / name) for name in student.FILES}
+    known = {"n_params": {"non_embedding": 1}, "vocabulary": {"words": 13}}
+    known |= {"training_examples": 3, "synthetic_examples": 1}
+    logits = np.eye(2, dtype=np.float32)[[0, seed % 2]]
+    step.write({}, {}, outputs, {"dev": (logits, np.array([0, 1]))}, **known)
+    return step
+
+
+@pytest.fixture
+def glue(home, monkeypatch):
+    """GLUE's test files in miniature, and a student of each task."""
+    monkeypatch.setattr(submission, "ROWS", dict.fromkeys(submission.ROWS, 4) | SMALL)
+    monkeypatch.setattr(train, "PREDICT_TOKENS", 16)  # several batches, longest first
+    for name, (task, split) in submission.TESTS.items():
+        spec = config.task(task)
+        rows = ["\t".join(["index", *spec.text])]
+        for i in range(SMALL[name]):
+            texts = [
+                "Don't film. " * (1 + (5 * i + k) % 4) + WORDS[i] for k in range(len(spec.text))
+            ]
+            rows.append("\t".join([str(i), *texts]))
+        path = home / "glue" / spec.folder / f"{split}.tsv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    for task in ("sst2", "qqp", "mnli"):
+        make_student("glue", task)
+    return home / "glue"
+
+
+def run(source, *arguments):
+    submission.main(["--profile", "glue", "--source", str(source), *arguments])
+    folder = records.ARTIFACTS / "glue" / "submission"
+    return {path.stem: path.read_text().splitlines() for path in folder.glob("*.tsv")}
+
+
+def test_the_files_have_their_official_number_of_rows():
+    official = [1063, 1821, 1725, 1379, 390_965, 9796, 9847, 5463, 3000, 146, 1104]
+    assert list(submission.ROWS.values()) == official
+
+
+def test_header_index_rows_and_label_words(glue):
+    made = run(glue)
+    assert sorted(made) == sorted(submission.ROWS)
+    for name, lines in made.items():
+        index = [line.split("\t")[0] for line in lines]
+        assert index == ["index", *map(str, range(submission.ROWS[name]))]
+    assert {line.split("\t")[1] for line in made["QQP"][1:]} <= {"0", "1"}
+    words_of_nli = {line.split("\t")[1] for line in made["MNLI-m"][1:]}
+    assert words_of_nli <= {"entailment", "neutral", "contradiction"}
+    archive = zipfile.ZipFile(records.ARTIFACTS / "glue" / "submission" / "submission.zip")
+    assert sorted(archive.namelist()) == sorted(f"{name}.tsv" for name in made)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_predictions_are_in_the_order_of_the_file(glue, name):
+    task, split = submission.TESTS[name]
+    spec, made = config.task(task), run(glue)[name]
+    net, ids = student.load(Step("student", "glue", task, "distilled").files())
+    wanted = []
+    for texts in submission.read_tsv(spec, glue / spec.folder / f"{split}.tsv"):
+        inputs = []
+        for text in texts:
+            row = [ids.get(word, 1) for word in words.tokenize(text)]
+            inputs += [torch.tensor([row]), torch.tensor([len(row)])]
+        wanted.append(spec.labels[int(net(*inputs).argmax())])
+    assert [line.split("\t")[1] for line in made[1:]] == wanted
+
+
+def test_what_is_missing_is_one_line_or_a_constant(glue, capsys):
+    (glue / "QQP" / "test.tsv").write_text("index\tquestion1\tquestion2\n0\tonly\n")
+    with pytest.raises(SystemExit, match=r"error: .*QQP/test.tsv, line 2: wanted 3 columns, got 2"):
+        run(glue)
+    assert {line.split("\t")[1] for line in run(glue, "--partial")["QQP"][1:]} == {"0"}
+    assert "QQP.tsv is filled with a constant" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="wanted a profile that trains on GLUE"):
+        run(glue / "nowhere")
+
+
+@pytest.mark.parametrize("task", ["sst2", "mnli"])
+def test_a_release_answers_and_its_onnx_agrees(task, capsys):
+    steps = [make_student("smoke", task, seed) for seed in (0, 1)]
+    release.main(["--profile", "smoke", "--task", task])
+    folder = records.ARTIFACTS / "smoke" / "release" / task
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert "(1, the best of 2)" in text and "pipeline_tag: text-classification" in text
+    sentence = ("a good film .", "it") if config.task(task).pair else "a good film ."
+    answer = student.classify(folder)(sentence)
+    assert set(answer) == set(config.task(task).meanings)
+    net, ids = student.load(folder)
+    inputs, names = [], ["ids", "lengths", "ids2", "lengths2"]
+    for part in [sentence] if isinstance(sentence, str) else sentence:
+        row = [ids.get(word, 1) for word in words.tokenize(part)]
+        inputs += [torch.tensor([row]), torch.tensor([len(row)])]
+    session = onnxruntime.InferenceSession(folder / "student.onnx")
+    fed = {name: one.numpy() for name, one in zip(names, inputs, strict=False)}
+    np.testing.assert_allclose(session.run(None, fed)[0], net(*inputs).detach(), atol=1e-5)
+    (steps[1].finished() / "model.safetensors").write_bytes(b"")
+    with pytest.raises(SystemExit, match=r"error: .*model.safetensors is missing or not as"):
+        release.main(["--profile", "smoke", "--task", task])
