@@ -1,88 +1,65 @@
-"""The transfer set of a large task of pairs in bounded memory: ``python tools/bench_scale.py --pairs 392702``.
+"""Measures time and memory of a large task of pairs: ``python tools/bench_scale.py --pairs 392702``.
 
-Prints one line of JSON: seconds of each part, peak memory, samples. The pairs are synthetic:
-they have as many words as the pairs of MNLI, drawn as often as natural text repeats them. Tagging,
-drawing, tokenizer, batches and shards are the real ones; the teacher is a stub of one layer.
+Prints one line of JSON. The pairs are synthetic: their lengths are those of MNLI, and their words
+are as frequent as natural words are. Tagging, drawing, the teacher's tokenizer, batches and shards
+are the real ones. Only the teacher is a stub: one layer over the mean of its word pieces' vectors.
 """
 
 import argparse
 import json
-import os
 import resource
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers.modeling_outputs import SequenceClassifierOutput
 
 from distil import augment, embeddings, teacher, transfer, words
-from distil.words import MASK
 
-MNLI_PAIRS, N_ITER = 392_702, 10
-# Words of MNLI's premises and hypotheses, at every twentieth of their distribution (46,467 training pairs).
+RATES = {"p_mask": 0.1, "p_pos": 0.1, "p_ng": 0.25}
+# Words of MNLI's premises and hypotheses, at every twentieth of their distribution.
 PREMISE = (1, 4, 6, 7, 9, 10, 12, 13, 14, 16, 17, 19, 20, 22, 24, 26, 29, 32, 36, 44, 60)
 HYPOTHESIS = (1, 4, 5, 6, 7, 7, 8, 8, 9, 9, 9, 10, 10, 11, 12, 12, 13, 14, 15, 18, 40)
 
 
 class OneLayer(nn.Module):
-    """In the teacher's place: one layer over the mean of the word pieces."""
+    """Takes the place of the teacher: one layer over the mean of the word pieces' vectors."""
 
-    def __init__(self, pieces: int, width: int = 8, labels: int = 3) -> None:
+    def __init__(self, pieces: int) -> None:
         super().__init__()
-        self.embedding, self.layer = nn.Embedding(pieces, width), nn.Linear(width, labels)
-        self.config = argparse.Namespace(num_labels=labels)
+        self.embedding, self.layer = nn.Embedding(pieces, 8), nn.Linear(8, 3)
+        self.config, self.device = SimpleNamespace(num_labels=3), torch.device("cpu")
 
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, **_: Tensor
-    ) -> SequenceClassifierOutput:
-        """Logits [B, labels]."""
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, **_: Tensor) -> SimpleNamespace:
+        """Return an object with ``logits`` [B, 3]."""
         mask = attention_mask[:, :, None]
         mean = (self.embedding(input_ids) * mask).sum(dim=1) / mask.sum(dim=1)
-        return SequenceClassifierOutput(logits=self.layer(mean))
+        return SimpleNamespace(logits=self.layer(mean))
 
 
-def sentences(
-    count: int, quantiles: tuple[int, ...], vocabulary: list[str], rng: np.random.Generator
-) -> list[str]:
-    """Sentences of words by Zipf's law, as long as the quantiles say."""
-    lengths = (
-        np.interp(rng.random(count), np.linspace(0, 1, len(quantiles)), quantiles)
-        .round()
-        .astype(int)
-    )
+def sentences(count: int, quantiles: tuple[int, ...], rng: np.random.Generator) -> list[list[str]]:
+    """Return sentences whose words follow Zipf's law and whose lengths follow the quantiles."""
+    vocabulary = embeddings.frequent_words("packages", 20_000)
+    steps = np.linspace(0, 1, len(quantiles))
+    lengths = np.interp(rng.random(count), steps, quantiles).round().astype(int)
     frequency = 1 / (np.arange(len(vocabulary)) + 2.7)
-    drawn = rng.choice(len(vocabulary), lengths.sum(), p=frequency / frequency.sum()).astype(
-        np.int32
-    )
-    ends = np.cumsum(lengths)
-    return [
-        " ".join(vocabulary[i] for i in drawn[end - n : end])
-        for n, end in zip(lengths, ends, strict=True)
-    ]
-
-
-def peak_megabytes() -> dict[str, float]:
-    """Return the largest resident memory so far (``ru_maxrss`` is in KiB on Linux)."""
-    return {"peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
+    drawn = rng.choice(len(vocabulary), lengths.sum(), p=frequency / frequency.sum())
+    parts = np.split(drawn.astype(np.int32), np.cumsum(lengths)[:-1])
+    return [[vocabulary[word] for word in part] for part in parts]
 
 
 def run(pairs: int, folder: Path) -> dict[str, float]:
-    """Tag, draw, label and write; seconds of tagging and of the rest, samples, memory."""
-    rng = np.random.default_rng(0)
-    vocabulary = embeddings.frequent_words("packages", 20_000)
-    texts = [sentences(pairs, quantiles, vocabulary, rng) for quantiles in (PREMISE, HYPOTHESIS)]
-    began = time.perf_counter()
-    columns = [words.split_all(column) for column in texts]
-    tags = [words.load_tagger("packages")(column) for column in columns]
+    """Tag, draw, label and write; return the samples, the peak memory and the seconds."""
+    torch.set_grad_enabled(False)
+    rng, tagger = np.random.default_rng(0), words.load_tagger("packages")
+    tokenizer = teacher.load(teacher.resolve("packages")[0], 3)[1]
+    columns = [sentences(pairs, quantiles, rng) for quantiles in (PREMISE, HYPOTHESIS)]
+    stub, labelling, began = OneLayer(len(tokenizer)), 0.0, time.perf_counter()
+    tags = [tagger(column) for column in columns]
     tagged = time.perf_counter()
-    name, _ = teacher.resolve("packages")
-    _, tokenizer = teacher.load(name, 3)
-    torch.manual_seed(0)
-    stub = OneLayer(len(tokenizer))
-    labelling = 0.0
 
     def predict(shard: list[list[str]]) -> np.ndarray:
         nonlocal labelling
@@ -91,32 +68,24 @@ def run(pairs: int, folder: Path) -> dict[str, float]:
         labelling += time.perf_counter() - start
         return logits
 
-    rates = {"p_mask": 0.1, "p_pos": 0.1, "p_ng": 0.25}
-    samples = augment.transfer_set(columns, tags, n_iter=N_ITER, **rates, seed=0)
-    total, _ = transfer.write_labelled(
-        samples, predict, folder, mask_token=tokenizer.mask_token or MASK, shard_rows=50_000
-    )
-    done = time.perf_counter()
-    seconds = {
-        "tagging": tagged - began,
-        "labelling_input": labelling,
-        "drawing_and_writing": done - tagged - labelling,
-    }
-    return {"pairs": pairs, "samples": total, **peak_megabytes()} | {
-        f"seconds_{part}": round(value, 1) for part, value in seconds.items()
-    }
+    samples = augment.transfer_set(columns, tags, n_iter=10, seed=0, **RATES)
+    masked = {"mask_token": tokenizer.mask_token, "shard_rows": 50_000}
+    total, _ = transfer.write_labelled(samples, predict, folder, **masked)
+    writing = time.perf_counter() - tagged - labelling
+    parts = {"tagging": tagged - began, "labelling_input": labelling, "drawing": writing}
+    peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)  # KiB on Linux
+    found = {"pairs": pairs, "samples": total, "memory_mb": peak, "seconds": sum(parts.values())}
+    return found | {f"seconds_{name}": seconds for name, seconds in parts.items()}
 
 
 def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python tools/bench_scale.py", description=__doc__.partition("\n")[0]
-    )
-    parser.add_argument("--pairs", type=int, default=MNLI_PAIRS)
+    """Print the line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
+    parser.add_argument("--pairs", type=int, default=392_702, help="MNLI has 392,702")
     options = parser.parse_args()
-    os.environ.setdefault("TQDM_DISABLE", "1")
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(run(options.pairs, Path(folder) / "set")))
+        found = run(options.pairs, Path(folder) / "set")
+    print(json.dumps({name: round(value, 1) for name, value in found.items()}))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Renders README, docs and the executed chapters as pages: ``artifacts/site``."""
 
+import argparse
 import html
 import shutil
 import sys
@@ -22,6 +23,7 @@ def notebook_of(path: Path) -> nbformat.NotebookNode:
 
 def main() -> int:
     """Write the site whole, and say where it is."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     pages += sorted((ROOT / "results" / "executed").rglob("*.ipynb"))
     part = SITE.with_name("site.part")
