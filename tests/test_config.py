@@ -1,131 +1,149 @@
 """Settings: every committed profile loads, and every wrong value gives one line."""
 
 import pytest
-import yaml
 
-from distil import config
+from distil import config, run
 from distil.config import ConfigError
 
 PROFILES = ["paper", "offline", "glue", "own", "smoke"]
+SECTIONS = {section: model.model_fields for section, model in config.SETTINGS.items()}
+FIELDS = [(section, key) for section, fields in SECTIONS.items() for key in fields]
+LISTS = ("learning_rates", "batch_sizes", "models")
+ANY_TEXT = [("data", "source"), ("teacher", "model"), ("student", "vectors")]
+SPAM = "spam: {text: [message], label: kind, labels: %s}\n"
+FAULTS = ["tasks: 3", "tasks: {sst2: 3}", "tasks: {sst2: {studnt: {lr: 1.0}}}"]
+FAULTS += ["tasks: {sst3: {student: {lr: 1.0}}}", "arms:", "arms: {odd: {tasks: [sst3]}}"]
+FAULTS += ["ablation:", "ablation: {seeds: 0}", "ablation: {sedes: [0]}", "ablation: {quick: [no]}"]
 
 
-@pytest.fixture
-def configs(tmp_path, monkeypatch):
-    """A copy of configs/ that a test may edit, and a function that writes a profile there."""
-    for path in config.CONFIGS.glob("*.yaml"):
-        (tmp_path / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
-    monkeypatch.setattr(config, "CONFIGS", tmp_path)
-    caches = (config.tasks, config.profile, config.arms)
-    for cached in caches:
-        cached.cache_clear()
-    yield lambda name, text: (tmp_path / f"{name}.yaml").write_text(text, encoding="utf-8")
-    for cached in caches:
-        cached.cache_clear()
+def use():
+    """Read all that the profile ``mine`` says, as a run of every arm does."""
+    run.graph("mine", ["sst2"], [0], ablation=True)
+    config.settings("mine", "student", "sst2", list(config.arms("mine"))[-1])
+    return {section: config.settings("mine", section, "sst2") for section in SECTIONS}
+
+
+def refused(*said):
+    """Read ``mine``, and check the one line that comes."""
+    with pytest.raises(ConfigError) as caught:
+        use()
+    message = str(caught.value)
+    assert all(s in message for s in said) and "\n" not in message and len(message) <= 500, message
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_setting_of_every_arm_and_task_is_valid(profile):
     for name, arm in config.arms(profile).items():
         for task in arm.tasks or config.tasks():
-            for stage in ("data", *config.STAGES, "speed"):
-                config.settings(profile, stage, task, name)
+            for section in SECTIONS:
+                config.settings(profile, section, task, name)
 
 
 def test_the_paper_profile_has_the_papers_values():
-    transfer = config.settings("paper", "transfer-set", "sst2")
-    assert (transfer.p_mask, transfer.p_pos, transfer.p_ng) == (0.1, 0.1, 0.25)
-    draws = [config.settings("paper", "transfer-set", t).n_iter for t in ("sst2", "qqp", "mnli")]
-    sizes = [config.settings("paper", "student", t).batch_size for t in ("sst2", "qqp", "mnli")]
-    assert draws == [20, 10, 10] and sizes == [50, 256, 256]
-    student = config.settings("paper", "student", "sst2")
-    assert (student.lr, student.rho, student.alpha, student.objective) == (1.0, 0.95, 0.0, "mse")
-    rates = config.settings("paper", "teacher", "sst2").learning_rates
-    assert rates == [2e-5, 3e-5, 4e-5, 5e-5]
+    for task, n_iter, batch in (("sst2", 20, 50), ("qqp", 10, 256), ("mnli", 10, 256)):
+        transfer = config.settings("paper", "transfer-set", task)
+        assert (transfer.p_mask, transfer.p_pos, transfer.p_ng) == (0.1, 0.1, 0.25)
+        student = config.settings("paper", "student", task)
+        assert (transfer.n_iter, student.batch_size) == (n_iter, batch)
+        assert (student.lr, student.rho, student.alpha, student.objective) == (1, 0.95, 0, "mse")
+        teacher = config.settings("paper", "teacher", task)
+        assert teacher.learning_rates == [2e-5, 3e-5, 4e-5, 5e-5]
 
 
 @pytest.mark.parametrize("profile", PROFILES[1:])
 def test_a_profile_holds_only_what_differs_from_the_paper(profile):
-    own = dict(
-        config._leaves(yaml.load((config.CONFIGS / f"{profile}.yaml").read_text(), config._Loader))
-    )
+    own = dict(config._leaves(config._read(f"{profile}.yaml")))
     paper = dict(config._leaves(config._read("paper.yaml")))
-    assert own and not [key for key, value in own.items() if paper.get(key) == value]
-    told = "\n".join(config.departures(profile))
-    assert "teacher.model" in told and "p_mask" not in told
+    assert own and not [key for key in own if key in paper and own[key] == paper[key]]
+
+
+def test_departures_are_the_settings_that_are_not_the_papers(configs):
+    configs("mine", "student: {epochs: 3, lr: 1.0}\ntasks: {sst2: {student: {rho: 0.5}}}\n")
+    lines = ["student.epochs: 3 (paper.yaml: 30)", "tasks.sst2.student.rho: 0.5"]
+    assert config.departures("mine") == [lines[0], f"{lines[1]} (paper.yaml: not set)"]
+    assert config.departures("paper") == []
 
 
 def test_layers_go_from_profile_to_task_to_arm():
-    epochs = [
-        config.settings("offline", "student", *names).epochs
-        for names in (("sst2",), ("qqp",), ("qqp", "plain"), ("sst2", "share-10"))
-    ]
-    assert epochs == [6, 10, 40, 20]
+    names = (("sst2",), ("qqp",), ("qqp", "plain"), ("sst2", "share-10"))
+    assert [config.settings("offline", "student", *n).epochs for n in names] == [6, 10, 40, 20]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_an_arm_owns_what_follows_its_first_change(profile):
+    first = {"distilled": 0, "mpnet": 0, "no-mask": 1, "no-pos": 1, "no-ngram": 1}
+    for arm in config.arms(profile):
+        owners = [config.made_by(profile, arm, stage) for stage in config.STAGES]
+        assert owners == ["distilled"] * first.get(arm, 2) + [arm] * (3 - first.get(arm, 2)), arm
+
+
+@pytest.mark.parametrize(("section", "key"), FIELDS)
+def test_a_wrong_type_is_one_line_that_names_file_key_and_value(configs, section, key):
+    value = 7 if key in LISTS or (section, key) in ANY_TEXT else "'7'"
+    configs("mine", f"{section}: {{{key}: {value}}}")
+    refused(f"configs/mine.yaml, {section}: {key}: Input should be ", f"got {value}")
+
+
+@pytest.mark.parametrize(("section", "key"), [pair for pair in FIELDS if pair not in ANY_TEXT])
+def test_a_value_out_of_range_is_one_line(configs, section, key):
+    configs("mine", f"{section}: {{{key}: {[-1] if key in LISTS else -1}}}")
+    refused(f"configs/mine.yaml, {section}: {key}", "Input should be ", "got -1")
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_an_unknown_key_lists_the_known_ones(configs, section):
+    configs("mine", f"{section}: {{odd: 1}}")
+    refused(f"configs/mine.yaml, {section}: odd: ", f"(known: {next(iter(SECTIONS[section]))}, ")
 
 
 @pytest.mark.parametrize(
-    ("arm", "own"),
+    ("text", "said"),
     [
-        ("distilled", ["teacher", "transfer-set", "student"]),
-        ("plain", ["student"]),
-        ("no-mask", ["transfer-set", "student"]),
-        ("kl", ["student"]),
-        ("mpnet", ["teacher", "transfer-set", "student"]),
+        ("student: {vectors: 1:30}", "vectors: Input should be a valid string, got 90; write it"),
+        ("student: {synthetic: 1.5}", "synthetic: Input should be less than or equal to 1, got"),
+        ("transfer_set: {p_mask: 0.9, p_pos: 0.2}", "p_mask + p_pos must not exceed 1"),
+        ("techer: {epochs: 1}", "unknown key 'techer'; known: ['data', 'teacher', "),
+        ("arms: {odd: {studnt: {lr: 1.0}}}", "arm odd: unknown stage 'studnt'"),
+        ("arms: {odd: {student: {lx: 1.0}}}", "student: lx: "),
+        ("arms: {Odd: {}}", "arm Odd: wanted 'name: "),
+        ("student: [", "not valid YAML"),
     ],
 )
-def test_an_arm_owns_what_follows_its_first_change(arm, own):
-    assert [stage for stage in config.STAGES if config.made_by("glue", arm, stage) == arm] == own
-
-
-@pytest.mark.parametrize(("text", "said"), [
-    ("student: {lr: 2e-5}", None),
-    ("student: {lr: fast}", "student: lr: Input should be a valid number, got 'fast'"),
-    ("student: {alpha: 1.5}", "alpha: Input should be less than or equal to 1, got 1.5"),
-    ("student: {hiden_size: 3}", "hiden_size: Extra inputs are not permitted (known: vectors,"),
-    ("student: {epochs: 0}", "epochs: Input should be greater than or equal to 1, got 0"),
-    ("student: {vectors: 50}", "vectors: Input should be a valid string, got 50; write it in"),
-    ("transfer_set: {p_mask: 0.9, p_pos: 0.2}", "p_mask + p_pos must not exceed 1"),
-    ("teacher: {precision: half}", "precision: Input should be 'auto', 'bfloat16' or 'float32'"),
-    ("techer: {epochs: 1}", "unknown key 'techer'"),
-    ("arms: {odd: {studnt: {lr: 1.0}}}", "arm odd: unknown stage 'studnt'"),
-    ("student: [", "not valid YAML"),
-])  # fmt: off
-def test_a_wrong_value_is_one_line_that_names_file_and_key(configs, text, said):
+def test_other_wrong_lines(configs, text, said):
     configs("mine", text)
+    refused(said, "configs/mine.yaml")
 
-    def use():
-        config.arms("mine")
-        return [config.settings("mine", stage, "sst2") for stage in config.STAGES]
 
-    if said is None:
-        assert use()[2].lr == 2e-5
-        return
-    with pytest.raises(ConfigError) as caught:
-        use()
-    message = str(caught.value)
-    assert said in message and "configs/mine.yaml" in message
-    assert "\n" not in message and len(message) <= 500
+@pytest.mark.xfail(strict=True, reason="known fault of distil/: a traceback, or no word at all")
+@pytest.mark.parametrize("text", FAULTS)
+def test_a_section_of_wrong_shape_or_name_is_one_line(configs, text):
+    configs("mine", text)
+    refused("configs/mine.yaml", text.split(":")[0])
+
+
+def test_numbers_with_an_exponent_are_numbers(configs):
+    rates = "teacher: {learning_rates: [2e-5, 1.5E-4, 1e-4]}"
+    configs("mine", "student: {lr: 2e-5, rho: 1e-4}\n" + rates)
+    found = use()
+    assert (found["student"].lr, found["student"].rho) == (0.00002, 0.0001)
+    assert found["teacher"].learning_rates == [0.00002, 0.00015, 0.0001]
 
 
 @pytest.mark.parametrize("labels", ["[001, 002]", "[1.0, 2.0]", "[1:30, 2:30]", "[yes, no]"])
 def test_labels_that_yaml_does_not_read_as_text_ask_for_quotes(configs, labels):
-    configs("tasks", f"spam:\n  text: [message]\n  label: kind\n  labels: {labels}\n")
-    with pytest.raises(ConfigError, match=r"tasks.yaml, spam: labels.0: .*write it in quotes"):
+    configs("tasks", SPAM % labels)
+    with pytest.raises(ConfigError, match=r"^configs/tasks.yaml, spam: labels.0: .* quotes$"):
         config.tasks()
 
 
-def test_a_task_of_ones_own_in_block_style(configs):
-    configs("tasks", "spam:\n  text: [message]\n  label: kind\n  labels: ['no', 'yes']\n")
+def test_a_task_of_ones_own(configs):
+    configs("tasks", SPAM % "['no', 'yes']")
     spam = config.task("spam")
-    assert (spam.folder, spam.meanings, spam.in_paper) == ("spam", ["no", "yes"], False)
-    assert spam.splits["test"].file == "test.tsv" and spam.columns == ("sentence1",)
+    assert (spam.folder, spam.meanings, spam.columns) == ("spam", ["no", "yes"], ("sentence1",))
 
 
-@pytest.mark.parametrize(("call", "said"), [
-    (lambda: config.profile("nope"), "unknown profile 'nope': configs/ has glue, offline"),
-    (lambda: config.task("nope"), "unknown task 'nope': configs/tasks.yaml has sst2"),
-    (lambda: config.arm("smoke", "nope"), "unknown arm 'nope'"),
-    (lambda: config.arm("smoke", "no-mask", "mnli"), "arm 'no-mask' is for sst2, got 'mnli'"),
-])  # fmt: off
-def test_an_unknown_name_lists_the_known_ones(call, said):
-    with pytest.raises(ConfigError, match=said):
-        call()
+def test_values_of_a_parameters_cell_are_checked_too():
+    values = config.settings("smoke", "student", "sst2").model_dump() | {"profile": "smoke"}
+    assert config.StudentSettings.of(values).epochs == 8
+    with pytest.raises(ConfigError, match=r"parameters: epochs: .* got 0"):
+        config.StudentSettings.of(values | {"epochs": 0})

@@ -3,81 +3,123 @@
 import ast
 import re
 import statistics
+import tomllib
 
 import nbformat
 import pytest
+import yaml
 
 from distil import config, records
 
+ROOT = config.ROOT
 ORDER = ["config", "records", "packages", "words", "standins", "data", "augment", "transfer"]
 ORDER += ["batching", "metrics", "speed.fastbert", "teacher", "student", "embeddings", "train"]
 ORDER += ["speed.fast", "speed.onnx", "speed.elmo", "report", "figures", "run"]
-MODULES = {
-    ".".join(path.relative_to(config.ROOT / "distil").with_suffix("").parts): path
-    for path in (config.ROOT / "distil").rglob("*.py")
+PATHS = {
+    ".".join(path.relative_to(ROOT / "distil").with_suffix("").parts): path
+    for path in (ROOT / "distil").rglob("*.py")
 }
-CHAPTERS = sorted((config.ROOT / "notebooks").glob("0*.ipynb"))
-LATE = {
-    "records": {"metrics"},
-    "embeddings": set(),
-}  # imported inside a function, for a light start
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in PATHS.items()}
+CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+LATE = {("records", "metrics")}  # imported inside a function: a module that only computes
+TAGS = {"parameters", "raises-exception", "nbval-ignore-output", "nbval-skip"}
+
+
+def lines(paths):
+    return sum(len(path.read_text(encoding="utf-8").splitlines()) for path in paths)
 
 
 def test_every_module_has_a_place_and_imports_only_those_before_it():
-    assert sorted(MODULES) == sorted([*ORDER, "__init__"])
+    assert sorted(PATHS) == sorted([*ORDER, "__init__"])
     for name in ORDER:
-        used = records._imports(ast.parse(MODULES[name].read_text(encoding="utf-8"))) & set(ORDER)
-        used -= LATE.get(name, set())
-        assert not [other for other in used if ORDER.index(other) >= ORDER.index(name)], name
+        used = records._imports(TREES[name]) & set(ORDER)
+        late = {other for other in used if ORDER.index(other) >= ORDER.index(name)}
+        assert {(name, other) for other in late} <= LATE, name
+        top = [node for node in TREES[name].body if isinstance(node, ast.ImportFrom)]
+        assert not late & records._imports(ast.Module(top, [])), name
 
 
-def test_functions_are_short_and_everything_public_is_explained():
-    lengths = []
-    for name, path in MODULES.items():
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        assert ast.get_docstring(tree), name
+def test_every_import_is_one_that_the_digest_of_the_code_sees():
+    """``records.code`` follows ``from distil import x`` and ``from distil.x import y`` alone."""
+    for name, tree in TREES.items():
         for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef):
-                lengths.append(node.end_lineno - node.lineno + 1)
-                assert lengths[-1] <= 50, f"{name}.{node.name}"
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                assert ast.get_docstring(node), f"{name}.{node.name}"
-    assert statistics.median(lengths) <= 15
+            assert not (isinstance(node, ast.ImportFrom) and node.level), name
+            names = node.names if isinstance(node, ast.Import) else []
+            assert not [one for one in names if one.name.split(".")[0] == "distil"], name
 
 
-def test_the_house_is_no_larger_than_it_is():
-    """The target is 2,300 lines for distil/ (see CONTRIBUTING.md); this keeps it from growing."""
+def test_functions_are_short():
+    functions = [
+        (node.end_lineno - node.lineno + 1, f"{name}.{node.name}")
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+    ]
+    assert max(functions)[0] <= 50, max(functions)
+    assert statistics.median(length for length, _ in functions) <= 15
 
-    def lines(paths):
-        return sum(len(path.read_text(encoding="utf-8").splitlines()) for path in paths)
 
-    tests = (config.ROOT / "tests").rglob("*.py")
-    speed = [path for path in MODULES.values() if path.parent.name == "speed"]
-    rooms = [path for path in MODULES.values() if path not in speed]
-    assert len(speed) <= 4 and lines(speed) <= 400
-    assert len(rooms) <= 18 and lines(rooms) <= 3620
-    assert lines([config.ROOT / "Makefile"]) <= 110
-    assert lines(tests) <= 3800
+def test_everything_public_is_explained():
+    for name, tree in TREES.items():
+        assert ast.get_docstring(tree), name
+        public, waiting = [], [tree]
+        while waiting:
+            kinds = (ast.ClassDef, ast.FunctionDef)
+            inside = [node for node in waiting.pop().body if isinstance(node, kinds)]
+            public += (inside := [node for node in inside if not node.name.startswith("_")])
+            waiting += [node for node in inside if isinstance(node, ast.ClassDef)]
+        assert not [node.name for node in public if not ast.get_docstring(node)], name
+
+
+SPEED = [path for path in PATHS.values() if path.parent.name == "speed"]
+ROOMS = [path for path in PATHS.values() if path not in SPEED]
+
+
+@pytest.mark.xfail(strict=True, reason="the target of the redesign is not reached yet")
+def test_the_house_is_small():
+    assert len(ROOMS) <= 17 and lines(ROOMS) <= 2300
+
+
+def test_the_house_does_not_grow_and_the_rest_is_small():
+    assert len(ROOMS) <= 18 and lines(ROOMS) <= 3505  # today's size, until the target is reached
+    assert len(SPEED) <= 4 and lines(SPEED) <= 400
+    assert lines([ROOT / "Makefile"]) <= 110
+    assert lines((ROOT / "tests").rglob("*.py")) <= 3800
+
+
+def test_one_version_of_each_package_is_pinned():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    direct = project["dependencies"] + project["optional-dependencies"]["dev"]
+    assert not [pin for pin in direct if not re.fullmatch(r"[\w.-]+==[\w.]+", pin)]
+    all_pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").lower().split()
+    assert set(map(str.lower, direct)) <= set(all_pins)
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    assert conda == ["python=3.11", "pip", {"pip": ["-c constraints.txt", "-e .[dev]"]}]
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
-def test_a_chapter_is_short_cells_and_its_parameters_are_its_settings(path):
+def test_the_form_of_a_chapter(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
+    assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
+    assert {tag for cell in notebook.cells for tag in cell.metadata.get("tags", [])} <= TAGS
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    (parameters,) = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
-    assert all(len(cell.source.splitlines()) <= 30 for cell in code)
-    stage = next(stage for stage, name in records.NOTEBOOKS.items() if name == path.stem)
-    own: dict = {}
-    exec(parameters.source, own)
-    del own["__builtins__"]
-    for name in ("task", "arm", "seed"):
-        own.pop(name, None)
-    profile = own.pop("profile")
+    assert not [cell.id for cell in code if len(cell.source.splitlines()) > 25]
+    if path.stem < "06":
+        assert not [cell.id for cell in code if cell.outputs or cell.execution_count]
+
+
+@pytest.mark.parametrize("stage", records.NOTEBOOKS)
+def test_the_parameters_of_a_chapter_are_the_settings_of_the_smoke_profile(stage):
+    notebook = nbformat.read(records.Step(stage, "smoke").notebook, as_version=4)
+    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    (source,) = (cell.source for cell in tagged)
+    found = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(source).body}
+    assert all(re.fullmatch(r"\w+ = [^=]+  # [^=]+", line) for line in source.splitlines())
     if stage in ("results", "ablation"):
-        assert (profile, own) == ("offline", {})
+        assert found == {"profile": "offline"}
         return
-    assert not any(cell.outputs for cell in code)
-    assert profile == "smoke" and own == config.settings("smoke", stage, "sst2").model_dump()
-    commented = [line for line in parameters.source.splitlines() if not re.search(r"  # \S", line)]
-    assert not commented
+    wanted = {"profile": "smoke", "task": "sst2", "arm": "distilled", "seed": 0}
+    for name in {"data": ["arm"], "speed": ["task", "arm"]}.get(stage, []):
+        del wanted[name]
+    assert found == wanted | config.settings("smoke", stage, "sst2").model_dump()
