@@ -7,7 +7,7 @@ some stage on and shares the stages before that one with the main arm.
 
 import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -170,11 +170,39 @@ class Task(Checked):
 
 
 class Arm(Checked):
-    """A variant of the method; ``changes`` maps a section to the settings that it changes."""
+    """A variant of the method: the settings that it changes, by section; no tasks means every task."""
 
     name: str
-    tasks: list[str]  # empty: every task
-    changes: dict[str, dict[str, Any]]
+    tasks: list[str] = []
+    teacher: dict[str, Any] = {}
+    transfer_set: dict[str, Any] = {}
+    student: dict[str, Any] = {}
+
+    @property
+    def changes(self) -> dict[str, dict[str, Any]]:
+        """The changed settings of each section that the arm changes."""
+        sections = [stage.replace("-", "_") for stage in STAGES]
+        return {name: getattr(self, name) for name in sections if getattr(self, name)}
+
+
+class Ablation(Checked):
+    """The seeds of each arm, and the ``quick`` arms that ``make reproduce`` runs too."""
+
+    seeds: Annotated[list[CountOrNone], Field(min_length=1)]
+    quick: list[str]
+
+
+class Profile(Checked):
+    """The shape of a profile; each step checks the values of its own section."""
+
+    data: dict[str, Any]
+    teacher: dict[str, Any]
+    transfer_set: dict[str, Any]
+    student: dict[str, Any]
+    speed: dict[str, Any]
+    tasks: dict[str, dict[Literal["data", "teacher", "transfer_set", "student"], dict[str, Any]]]
+    arms: dict[str, dict[str, Any]]
+    ablation: Ablation
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -251,12 +279,18 @@ def profile(name: str) -> dict[str, Any]:
     """Return a profile: ``paper.yaml`` with the profile's own values put over it."""
     if name not in profiles():
         raise ConfigError(f"unknown profile {name!r}: configs/ has {', '.join(profiles())}")
-    paper = _read("paper.yaml")
-    if unknown := set(_read(f"{name}.yaml")) - set(paper):
-        raise ConfigError(
-            f"configs/{name}.yaml: unknown key {min(unknown)!r}; known: {list(paper)}"
-        )
-    return _over(paper, _read(f"{name}.yaml"))
+    where, found = f"configs/{name}.yaml", _over(_read("paper.yaml"), _read(f"{name}.yaml"))
+    checked(Profile, found, where)
+    _known(found["tasks"], tasks(), f"{where}, tasks")
+    _known(found["ablation"]["quick"], found["arms"], f"{where}, ablation.quick")
+    return found
+
+
+def _known(names: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Raise a ConfigError if one of the names is not among the known ones."""
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"{where}: unknown {name!r}; known: {', '.join(known)}")
 
 
 def _over(base: Any, changes: Any) -> Any:
@@ -271,16 +305,11 @@ def arms(profile_name: str) -> dict[str, Arm]:
     """Return the arms of a profile by name: ``distilled``, ``plain``, then those of the ablation."""
     found = {}
     for name, values in profile(profile_name)["arms"].items():
-        where = f"configs/{profile_name}.yaml, arm {name}"
-        if not re.fullmatch(NAME, str(name)) or not isinstance(values, dict):
-            raise ConfigError(f"{where}: wanted 'name: {{tasks: [...], student: {{key: value}}}}'")
-        changes = {key: value for key, value in values.items() if key != "tasks"}
-        if unknown := set(changes) - {stage.replace("-", "_") for stage in STAGES}:
-            raise ConfigError(
-                f"{where}: unknown stage {min(unknown)!r}; known: {', '.join(STAGES)}"
-            )
-        arm = {"name": name, "tasks": values.get("tasks", []), "changes": changes}
-        found[name] = checked(Arm, arm, where)
+        where = f"configs/{profile_name}.yaml, arms.{name}"
+        if not re.fullmatch(NAME, str(name)):
+            raise ConfigError(f"{where}: a name has small letters, digits and hyphens")
+        found[name] = checked(Arm, {"name": name} | values, where)
+        _known(found[name].tasks, tasks(), f"{where}.tasks")
     return found
 
 

@@ -37,6 +37,7 @@ NOTEBOOKS = {
     "results": "06_results",
     "ablation": "07_ablation",
 }
+PIECES = "pieces:"  # before a model whose word pieces are the vectors
 CARRIERS = ("config", "records")  # modules that only carry values, which are compared themselves
 Predictions = Mapping[str, tuple[np.ndarray, np.ndarray]]  # split -> logits [N, labels], labels [N]
 
@@ -132,7 +133,7 @@ class Step:
             return sources("source", source / config.task(self.task).folder)
         for kind in ("model", "vectors"):
             if kind in values:
-                found |= sources(kind, Path(values[kind]))
+                found |= sources(kind, Path(values[kind].removeprefix(PIECES)))
         return found
 
     def files(self) -> Path:
@@ -206,12 +207,11 @@ def _metrics(task: str, predictions: Predictions) -> dict[str, Any]:
 def as_config(settings: Checked | Mapping) -> dict[str, Any]:
     """Return settings as a record keeps them: a folder by its last part, so no path is published."""
     values = settings.model_dump() if isinstance(settings, Checked) else dict(settings)
-    return {
-        key: Path(value).expanduser().resolve().name
-        if isinstance(value, str) and value.startswith(("/", "~", "."))
-        else value
-        for key, value in values.items()
-    }
+    for key, value in values.items():
+        path = str(value).removeprefix(PIECES)
+        if isinstance(value, str) and path.startswith(("/", "~", ".")):
+            values[key] = value.replace(path, Path(path).expanduser().resolve().name)
+    return values
 
 
 def provenance() -> dict[str, Any]:

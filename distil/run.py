@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from filelock import FileLock, Timeout
 
@@ -268,7 +268,7 @@ def reproduce(steps: Graph, jobs: int) -> int:
     while slots or (waiting and not failed):
         busy = set(waiting) | {step for step, *_ in slots.values()}
         for step in [step for step, before in waiting.items() if not before & busy]:
-            if failed or len(slots) == jobs or (step.stage == "speed" and slots):
+            if failed or len(slots) == jobs:
                 break
             del waiting[step]
             slot = min(set(range(jobs)) - set(slots))
@@ -336,9 +336,8 @@ def _gpus() -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Carry a command out; return 0, 1 for a failed step, 2 for a wrong setting."""
-    options = _parse(arguments)
     try:
-        return _command(options)
+        return _command(_parse(arguments))
     except (ConfigError, RecordError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -354,10 +353,10 @@ def _command(options: argparse.Namespace) -> int:
     if options.command == "step":
         run_step(_step(options))
         return 0
-    tasks, seeds = options.tasks.split(), [int(seed) for seed in options.seeds.split()]
-    for task in tasks:
-        config.task(task)
-    steps = graph(options.profile, tasks, seeds, options.ablation)
+    tasks = [config.task(task).name for task in options.tasks.split()]
+    if not tasks or not options.seeds or options.jobs < 0:
+        raise ConfigError("wanted one task and one seed at least, and --jobs 0 or more")
+    steps = graph(options.profile, tasks, options.seeds, options.ablation)
     if options.command == "plan":
         found = plan(steps)
         print("\n".join(f"{step.name}: {text}" for step, text in found.items()))
@@ -378,15 +377,27 @@ def _step(options: argparse.Namespace) -> Step:
         task = config.task(options.task).name
     if stage in config.STAGES:
         arm = config.arm(options.profile, options.arm, task).name
+    config.profile(options.profile)
     step = Step(stage, options.profile, task, arm, options.seed)
     settings(step)
     return step
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with an option."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a ConfigError instead of printing the usage."""
+        raise ConfigError(f"{' '.join(message.split())}; try --help")
+
+
+def _numbers(text: str) -> list[int]:
+    """Return whole numbers from a list with spaces."""
+    return [int(number) for number in text.split()]
+
+
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m distil.run", description=__doc__.split("\n")[0]
-    )
+    parser = _Parser(prog="python -m distil.run", description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
         ("reproduce", "run what is missing or outdated"),
@@ -402,7 +413,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
             command.add_argument("--seed", type=int, default=0, help="of weights and batches")
         else:
             command.add_argument("--tasks", default="sst2 qqp mnli", help="in quotes, by spaces")
-            command.add_argument("--seeds", default="0", help="of the students, by spaces")
+            command.add_argument(
+                "--seeds", type=_numbers, default="0", help="of the students, by spaces"
+            )
             command.add_argument("--ablation", action="store_true", help="every arm, all its seeds")
             command.add_argument("--jobs", type=int, default=0, help="steps side by side")
     return parser.parse_args(arguments)

@@ -248,7 +248,6 @@ FAULTS = ["step nope", "step results --profile nope", "plan --seeds x", "plan --
 FAULTS += ["plan --tasks=", "reproduce --profile smoke --jobs -1"]
 
 
-@pytest.mark.xfail(strict=True, reason="known fault of distil/run.py: a traceback, or a start")
 @pytest.mark.parametrize("words", FAULTS)
 def test_a_wrong_option_is_one_line_and_status_2(words, capsys, monkeypatch):
     for name in ("_start", "_execute"):
