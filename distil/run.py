@@ -393,6 +393,8 @@ class _Parser(argparse.ArgumentParser):
 
 def _numbers(text: str) -> list[int]:
     """Return whole numbers from a list with spaces."""
+    if not all(number.isdecimal() for number in text.split()):
+        raise argparse.ArgumentTypeError(f"wanted whole numbers as in '0 1 2', got {text!r}")
     return [int(number) for number in text.split()]
 
 

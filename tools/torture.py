@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -99,8 +100,12 @@ def main() -> int:
             kill(process)
             done = len(list((killed / "results").rglob("*-seed*.json")))
             print(f"kill {number + 1} after {seconds:.1f} s, {done} records", flush=True)
-            if ended:
-                break
+            if ended:  # undo one step, so that the next run has something to lose
+                record = rng.choice(sorted((killed / "results" / "runs").rglob("*.json")))
+                record.unlink()
+                home = killed / "artifacts" / record.parent.relative_to(killed / "results" / "runs")
+                for folder in home.glob(f"{record.stem}-*"):
+                    shutil.rmtree(folder)
         if start(killed).wait():
             print("the run after the last kill failed", file=sys.stderr)
             return 1
