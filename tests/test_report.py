@@ -27,7 +27,7 @@ sys.addaudithook(hook)
 
 
 def arm(name, *tasks, **changes):
-    return config.Arm(name=name, tasks=list(tasks), changes=changes)
+    return config.Arm(name=name, tasks=list(tasks), **changes)
 
 
 @pytest.fixture
