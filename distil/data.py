@@ -36,9 +36,20 @@ def load_task(task: str, source: str) -> DatasetDict:
         rows = standins.load(task)
     else:
         files = {name: folder(task, source) / split.file for name, split in spec.splits.items()}
-        kept = [name for name in files if name in ("train", "dev") or files[name].exists()]
+        kept = [name for name in files if name in ("train", "dev") or _labelled(spec, files[name])]
         rows = {name: read_tsv(spec, files[name]) for name in kept}
     return DatasetDict({name: _dataset(spec, split) for name, split in rows.items()})
+
+
+def _labelled(spec: config.Task, path: Path) -> bool:
+    """Return whether a file is there and has labels: the test files of GLUE have none."""
+    if not path.exists():
+        return False
+    with path.open(encoding="utf-8-sig", errors="replace") as lines:
+        labelled = spec.label in lines.readline().rstrip("\n").split("\t")
+    if not labelled:
+        print(f"{path.name} of {spec.title} has no column {spec.label!r}, so it is not used")
+    return labelled
 
 
 def folder(task: str, source: str) -> Path:
@@ -114,6 +125,7 @@ def load_hub(spec: config.Task) -> DatasetDict:
         ) from error
     names = dict(zip(spec.hub_text, spec.columns, strict=True)) | {"label": "label", "idx": "idx"}
     splits = {name: raw[split.hub] for name, split in spec.splits.items() if split.hub in raw}
+    splits = {name: split for name, split in splits.items() if min(split["label"]) >= 0}
     return DatasetDict(splits).select_columns(list(names)).rename_columns(names)
 
 

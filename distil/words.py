@@ -6,6 +6,7 @@ counted like this. The student reads the words. The teacher reads the same words
 
 import json
 import pickle
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
@@ -22,11 +23,16 @@ Tagger = Callable[[Sequence[Sequence[str]]], list[list[str]]]  # words of senten
 
 _TREEBANK = NLTKWordTokenizer()
 _QUOTES = {"``": '"', "''": '"'}
+# The Treebank rules cut off only the last full stop of a text. This finds those of sentences inside it.
+_INNER_STOP = re.compile(
+    r"(?<![\w.])(?!(?i:mr|mrs|ms|dr|prof|st|jr|sr|vs|no|rs|inc)\.)([\w'-]{2,})\.(?=\s+[\"'(]?[A-Z])"
+)
 
 
 def tokenize(text: str) -> list[str]:
-    """Return the lower-case words of a sentence: ``"I don't."`` -> ``["i", "do", "n't", "."]``."""
-    return [_QUOTES.get(word, word) for word in _TREEBANK.tokenize(text.lower())]
+    """Return the lower-case words of a text: ``"I don't."`` -> ``["i", "do", "n't", "."]``."""
+    text = _INNER_STOP.sub(r"\1 .", text).lower()
+    return [_QUOTES.get(word, word) for word in _TREEBANK.tokenize(text)]
 
 
 def split_all(texts: Iterable[str]) -> list[list[str]]:

@@ -118,6 +118,16 @@ def test_texts_and_labels_come_as_the_file_has_them(tmp_path, ending, inside):
     assert rows["label"][:] == [1, 0] and rows["idx"][:] == [0, 1]
 
 
+def test_a_test_file_is_a_split_if_it_has_labels(tmp_path, capsys):
+    (tmp_path / "SST-2").mkdir()
+    for name in ("train", "dev", "test"):
+        (tmp_path / "SST-2" / f"{name}.tsv").write_bytes(GOOD)
+    assert load_task("sst2", str(tmp_path))["test"]["label"][:] == [1, 0]
+    (tmp_path / "SST-2" / "test.tsv").write_text("index\tsentence\n0\ta fine film\n")  # GLUE's own
+    assert set(load_task("sst2", str(tmp_path))) == {"train", "dev"}
+    assert "test.tsv of SST-2 has no column 'label', so" in capsys.readouterr().out
+
+
 def test_a_missing_folder_file_or_task_is_named(tmp_path):
     with pytest.raises(DataError, match=r"cannot read .*SST-2/train\.tsv.*No such file"):
         load_task("sst2", str(tmp_path))
@@ -231,7 +241,7 @@ def write_hub(home):
         names = ["negative", "positive"] if spec is SST2 else list(spec.labels)
         features = {column: Value("string") for column in spec.hub_text}
         features |= {"label": ClassLabel(names=names), "idx": Value("int32")}
-        splits = [*(split.hub for split in spec.splits.values()), "test"]
+        splits = dict.fromkeys([*(split.hub for split in spec.splits.values()), "test"])
         for split in splits:  # the hub's test splits have no public labels: they are -1
             rows = {column: [f"{split} {column} {i}" for i in range(4)] for column in spec.hub_text}
             rows |= {"label": [-1] * 4 if split == "test" else [1, 0, 1, 1], "idx": [0, 1, 2, 3]}
@@ -250,7 +260,7 @@ def test_glue_is_read_as_the_hub_has_it(tmp_path, monkeypatch, spec):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     write_hub(tmp_path / "glue")
     splits = load_task(spec.name, "hub")
-    assert set(splits) == set(spec.splits)
+    assert set(splits) == set(spec.splits) - {"test"}
     for name, rows in splits.items():
         assert rows.column_names == [*spec.columns, "label", "idx"]
         for column, theirs in zip(spec.columns, spec.hub_text, strict=True):

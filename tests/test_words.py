@@ -21,6 +21,13 @@ def test_tokenizing_its_own_output_changes_nothing():
         assert tokenize(text) == text.split() == split_all([text])[0]
 
 
+def test_a_full_stop_inside_a_text_is_a_word_of_its_own():
+    assert tokenize("I lost it. Can I get it back?")[2:5] == ["it", ".", "can"]
+    assert tokenize("Mr. Smith, 2 p.m. Friday, the U.S. Army.")[:2] == ["mr.", "smith"]
+    assert {"p.m.", "u.s."} <= set(tokenize("Mr. Smith, 2 p.m. Friday, the U.S. Army."))
+    assert tokenize("mr. deeds has been remade . again .").count(".") == 2  # SST-2 is cut already
+
+
 def test_no_word_has_white_space():
     assert all(
         not any(c.isspace() for c in word) for word in tokenize("a\tb\u00a0c\u2003d \u3000 e")
