@@ -3,7 +3,7 @@
 import hashlib
 import io
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,9 @@ def distillation_loss(
     Args:
         student_logits, teacher_logits: [B, labels]; the teacher's may be None when alpha is 1.
         targets: [B], gold labels or, for synthetic examples, the teacher's argmax.
-        objective: the distance. ``mse`` is the paper's (section 3.2), a mean over labels too.
+        objective: the distance. ``mse`` is the paper's (section 3.2): the squared difference,
+            summed over the labels. A mean over labels would slow AdaDelta, whose steps depend on
+            the scale of small gradients.
             ``kl`` is T^2 KL(teacher || student) at temperature T (Hinton et al. 2015, section 2).
     """
     if (alpha > 0 and targets is None) or (alpha < 1 and teacher_logits is None):
@@ -50,7 +52,8 @@ def distillation_loss(
     if alpha < 1 and objective == "kl":
         loss = loss + (1 - alpha) * _soft_kl(student_logits, teacher_logits, temperature)
     elif alpha < 1:
-        loss = loss + (1 - alpha) * F.mse_loss(student_logits, teacher_logits)
+        distance = F.mse_loss(student_logits, teacher_logits, reduction="sum")
+        loss = loss + (1 - alpha) * distance / len(student_logits)
     return loss
 
 
@@ -126,54 +129,52 @@ def predict(student: BiLSTMStudent, examples: Examples) -> np.ndarray:
 def train_student(
     student: BiLSTMStudent,
     train: Examples,
-    dev: Examples,
+    judges: Mapping[str, Examples],
     settings: StudentSettings,
     *,
     seed: int,
     checkpoint: Path,
-    held_out: Examples | None = None,
-) -> tuple[History, dict[str, dict[str, Tensor]]]:
-    """Train with AdaDelta and leave the student at the epoch that was best on dev.
+) -> History:
+    """Train with AdaDelta, and leave the student at its best epoch.
 
+    The first of ``judges`` says which epoch is best, and when to stop; the others are only scored.
     A stopped run goes on from the checkpoint of its last epoch. The order of the batches and the
     dropout depend on (seed, epoch) alone, so a resumed run takes the same steps.
 
-    Args:
-        held_out: training examples that are not trained on. The epoch that is best there is kept
-            too: dev did not choose it, so its dev score is not flattered.
-
-    Returns:
-        One entry per epoch (mean training loss, dev and held-out accuracy, seconds), and the best
-        weights by ``dev`` and ``held_out``.
+    Returns one entry per epoch: mean training loss, ``<judge>_accuracy`` of each judge, seconds.
     """
     student.to(device())
     optimizer = LazyAdadelta(student.parameters(), lr=settings.lr, rho=settings.rho)
-    parts = {"student": student, "optimizer": optimizer}
+    parts, (decides, *_) = {"student": student, "optimizer": optimizer}, judges
     history, best = _resume(checkpoint, parts)
-    judges = {"dev": dev} | ({} if held_out is None else {"held_out": held_out})
     steps = -(-len(train) // settings.batch_size)
     bar = tqdm(desc="student", total=settings.epochs * steps, initial=len(history) * steps)
-    while len(history) < settings.epochs and not _given_up(history, settings.patience):
+    while len(history) < settings.epochs and not _given_up(history, decides, settings.patience):
         began = time.monotonic()
         loss = _epoch(student, train, optimizer, settings, seed, len(history), bar.update)
-        entry = {"loss": round(loss, 5)}
-        for name, examples in judges.items():
-            key = f"{name}_accuracy"
-            entry[key] = metrics.evaluate(predict(student, examples), examples.targets)["accuracy"]
-            if entry[key] > max((earlier[key] for earlier in history), default=-1):
-                best[name] = {k: v.detach().cpu().clone() for k, v in student.state_dict().items()}
-        history.append(entry | {"seconds": round(time.monotonic() - began, 1)})
-        bar.set_postfix(entry)
+        scores = {
+            f"{name}_accuracy": metrics.evaluate(predict(student, one), one.targets)["accuracy"]
+            for name, one in judges.items()
+        }
+        history.append({"loss": round(loss, 5)} | scores)
+        if _best(history, decides) == len(history) - 1:
+            best = {k: v.detach().cpu().clone() for k, v in student.state_dict().items()}
+        history[-1]["seconds"] = round(time.monotonic() - began, 1)
+        bar.set_postfix(history[-1])
         _save(checkpoint, parts, {"history": history, "best": best})
     bar.close()
-    student.load_state_dict(best["dev"])
-    return history, best
+    student.load_state_dict(best)
+    return history
 
 
-def _given_up(history: History, patience: int) -> bool:
-    """Return whether the last ``patience`` epochs did not improve dev accuracy (0: never)."""
-    scores = [entry["dev_accuracy"] for entry in history]
-    return 0 < patience <= len(scores) - 1 - int(np.argmax(scores)) if scores else False
+def _best(history: History, judge: str) -> int:
+    """Return the number of the first epoch with the judge's highest accuracy."""
+    return int(np.argmax([entry[f"{judge}_accuracy"] for entry in history]))
+
+
+def _given_up(history: History, judge: str, patience: int) -> bool:
+    """Return whether the last ``patience`` epochs did not improve the accuracy (0: never)."""
+    return bool(history) and 0 < patience <= len(history) - 1 - _best(history, judge)
 
 
 def _epoch(
@@ -216,7 +217,7 @@ def _save(path: Path, parts: dict[str, Any], state: dict[str, Any]) -> None:
     records.write_whole(path, hashlib.sha256(buffer.getbuffer()).digest() + buffer.getbuffer())
 
 
-def _resume(path: Path, parts: dict[str, Any]) -> tuple[History, dict[str, dict[str, Tensor]]]:
+def _resume(path: Path, parts: dict[str, Any]) -> tuple[History, dict[str, Tensor]]:
     """Load a whole checkpoint into ``parts``, and return its history and best weights."""
     if not path.exists():
         return [], {}

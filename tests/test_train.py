@@ -39,9 +39,9 @@ def test_loss_and_its_gradient_equal_the_algebra(alpha):
     loss = train.distillation_loss(student, torch.tensor(zb), torch.tensor(targets), alpha)
     loss.backward()
     cross_entropy = -np.log(softmax(zs)[np.arange(6), targets]).mean()
-    expected = alpha * cross_entropy + (1 - alpha) * ((zs - zb) ** 2).mean()
+    expected = alpha * cross_entropy + (1 - alpha) * ((zs - zb) ** 2).sum(axis=1).mean()
     gradient = alpha * (softmax(zs) - np.eye(3)[targets]) / 6
-    gradient += (1 - alpha) * 2 * (zs - zb) / zs.size
+    gradient += (1 - alpha) * 2 * (zs - zb) / len(zs)
     assert loss.item() == pytest.approx(expected, abs=1e-12)
     np.testing.assert_allclose(student.grad.numpy(), gradient, atol=1e-12)
 
@@ -120,11 +120,11 @@ def new_student(channels="tuned", dropout=0.2):
     return BiLSTMStudent(vectors, **sizes, channels=channels, pooling="last", dropout=dropout)
 
 
-def fit(student, path, examples=None, held_out=None, seed=0, **changes):
+def fit(student, path, examples=None, judges=None, seed=0, **changes):
     """Train on ``examples`` and choose an epoch on the whole problem."""
-    rest = {"seed": seed, "checkpoint": path, "held_out": held_out}
-    settings = SimpleNamespace(**SETTINGS | changes)
-    return train.train_student(student, examples or problem(), problem(), settings, **rest)
+    settings, judges = SimpleNamespace(**SETTINGS | changes), judges or {"dev": problem()}
+    rest = {"seed": seed, "checkpoint": path}
+    return train.train_student(student, examples or problem(), judges, settings, **rest)
 
 
 def accuracy(student):
@@ -136,7 +136,7 @@ def accuracy(student):
 def test_the_loop_takes_the_steps_of_a_plain_one(seed, alpha, tmp_path):
     """It has PyTorch's own optimizer, so the vectors are frozen, and nothing that saves time."""
     student, plain, examples = new_student("static", 0.5), new_student("static", 0.5), problem()
-    history, _ = fit(student, tmp_path / "c.pt", seed=seed, alpha=alpha)
+    history = fit(student, tmp_path / "c.pt", seed=seed, alpha=alpha)
     weights = [parameter for parameter in plain.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adadelta(weights, lr=1.0, rho=0.95)
     losses, scores, states = [], [], []
@@ -151,7 +151,7 @@ def test_the_loop_takes_the_steps_of_a_plain_one(seed, alpha, tmp_path):
                 torch.tensor(examples.teacher_logits[rows]),
             )
             likelihood = z.log_softmax(dim=1).gather(1, y[:, None]).mean()
-            loss = -alpha * likelihood + (1 - alpha) * (z - zb).square().mean()
+            loss = -alpha * likelihood + (1 - alpha) * (z - zb).square().sum(dim=1).mean()
             loss.backward()
             optimizer.step()
             total += loss.item() * len(rows) / len(examples)
@@ -168,25 +168,26 @@ def test_the_loop_keeps_the_best_epoch_not_the_last(tmp_path, monkeypatch):
     scores = iter([0.5, 0.9, 0.7, 0.9])
     monkeypatch.setattr(train.metrics, "evaluate", lambda *_: {"accuracy": next(scores)})
     student, second = new_student(), new_student()
-    _, best = fit(student, tmp_path / "a.pt")
+    fit(student, tmp_path / "a.pt")
     scores = iter([0.5, 0.9])
     fit(second, tmp_path / "b.pt", epochs=2)
     for name, tensor in second.state_dict().items():
         assert torch.equal(tensor, student.state_dict()[name])
-        assert torch.equal(tensor, best["dev"][name])
 
 
-def test_held_out_examples_choose_an_epoch_of_their_own(tmp_path):
-    """Held-out labels are inverted, so that the epoch that is best there is the worst on dev."""
-    student, inverted = new_student(), replace(problem(), targets=1 - problem().targets)
-    history, best = fit(student, tmp_path / "c.pt", held_out=inverted)
+def test_the_first_judge_chooses_the_epoch_and_stops(tmp_path):
+    """Its labels are inverted, so that the epoch it finds best is the worst on dev."""
+    inverted = replace(problem(), targets=1 - problem().targets)
+    student, judges = new_student(), {"held_out": inverted, "dev": problem()}
+    history = fit(student, tmp_path / "c.pt", judges=judges)
     scores = [entry["dev_accuracy"] for entry in history]
-    held_out_scores = [entry["held_out_accuracy"] for entry in history]
-    assert held_out_scores == pytest.approx([1 - score for score in scores])
-    for name, wanted in (("dev", max(scores)), ("held_out", min(scores))):
-        student.load_state_dict(best[name])
-        assert accuracy(student) == pytest.approx(wanted)
-    assert max(scores) > 0.95 and history[-1]["loss"] < history[0]["loss"]
+    assert [entry["held_out_accuracy"] for entry in history] == pytest.approx(
+        [1 - s for s in scores]
+    )
+    assert accuracy(student) == pytest.approx(min(scores)) and max(scores) > 0.95
+    assert history[-1]["loss"] < history[0]["loss"]
+    stopped = fit(new_student(), tmp_path / "d.pt", judges=judges, patience=1)
+    assert len(stopped) == 1 + next(i for i in range(1, 4) if scores[i] >= min(scores[:i]))
 
 
 @pytest.mark.parametrize("arm", ["plain", "distilled"])
@@ -201,21 +202,27 @@ def test_chapter_04_trains_on_no_held_out_row(arm, monkeypatch):
     names = vars(batching) | {"np": np, "student": student_module, "transfer": transfer}
     names |= {"augment": augment, "config": config, "arm": arm, "step": step}
     names |= {"spec": SimpleNamespace(columns=("sentence1",))}
-    names |= {"splits": {"train": split}, "ids": {row: int(row) for row in rows}, "seed": 0}
+    names |= {
+        "splits": {"train": split, "dev": split},
+        "ids": {row: int(row) for row in rows},
+        "seed": 0,
+    }
     names |= {"alpha": float(arm == "plain"), "synthetic": float(arm != "plain"), "held_out": 0.3}
     cells = nbformat.read(ROOT / "notebooks" / "04_student.ipynb", 4).cells
     for cell in (cell for cell in cells if re.match("def examples|drawn = 0", cell.source)):
         exec(cell.source, names)
-    trained, judges = ({*names[one].columns[0].flat} for one in ("training", "judge"))
+    trained, judges = names["training"], names["judges"]["held_out"]
+    trained, judges = ({*one.columns[0].flat} for one in (trained, judges))
     assert len(judges) > 30 and not trained & judges and trained | judges == {*range(200)}
     assert len(names["training"]) == (1 if arm == "plain" else 2) * len(trained)
+    assert list(names["judges"]) == ["held_out", "dev"]
 
 
 @pytest.mark.parametrize("patience, epochs", [(0, 4), (1, 2), (2, 3), (3, 4)])
 def test_patience_counts_the_epochs_since_the_best(patience, epochs, tmp_path, monkeypatch):
     scores = iter([0.5, 0.4, 0.5, 0.6])
     monkeypatch.setattr(train.metrics, "evaluate", lambda *_: {"accuracy": next(scores)})
-    assert len(fit(new_student(), tmp_path / "c.pt", patience=patience)[0]) == epochs
+    assert len(fit(new_student(), tmp_path / "c.pt", patience=patience)) == epochs
 
 
 # --- what goes wrong
@@ -241,12 +248,12 @@ def without_times(history):
 
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
     whole, resumed = new_student(), new_student()
-    history, _ = fit(whole, tmp_path / "a.pt")
+    history = fit(whole, tmp_path / "a.pt")
     command = [sys.executable, "-c", KILLED, str(tmp_path / "b.pt")]
     died = subprocess.run(command, cwd=ROOT, timeout=120, check=False, capture_output=True)
     assert died.returncode == -signal.SIGKILL, died.stderr.decode()
     saved = (tmp_path / "b.pt").read_bytes()
-    again, _ = fit(resumed, tmp_path / "b.pt")
+    again = fit(resumed, tmp_path / "b.pt")
     assert (tmp_path / "b.pt").read_bytes() != saved
     assert without_times(again) == without_times(history)
     for name, tensor in whole.state_dict().items():
@@ -255,13 +262,13 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
 
 def test_a_damaged_checkpoint_is_named_and_training_starts_again(tmp_path, capsys):
     path = tmp_path / "c.pt"
-    history, _ = fit(new_student(), path, epochs=1)
+    history = fit(new_student(), path, epochs=1)
     raw = path.read_bytes()
     places = np.random.default_rng(0).integers(len(raw), size=9)
     flipped = [raw[:i] + bytes([raw[i] ^ 1]) + raw[i + 1 :] for i in places]
     for damaged in (raw[: len(raw) // 2], b"", *flipped):
         path.write_bytes(damaged)
-        again, _ = fit(new_student(), path, epochs=1)
+        again = fit(new_student(), path, epochs=1)
         assert "c.pt is damaged: training starts again" in capsys.readouterr().out
         assert without_times(again) == without_times(history)
 
