@@ -65,8 +65,7 @@ def fetch(file: PackageFile) -> Path:
 
 def _download(filename: str, path: Path) -> None:
     part = path.with_name(f"{filename}.{os.getpid()}.part")  # the client deletes it on an error
-    ask = [sys.executable, "-m", "pip", "config", "list"]  # 'get' would look into one file alone
-    told = subprocess.run(ask, capture_output=True, text=True).stdout
+    told = subprocess.getoutput(f'"{sys.executable}" -m pip config list')  # 'get' reads one file
     mirrors = (os.environ.get("PIP_INDEX_URL"), *re.findall(r"global\.index-url='(.+)'", told))
     with PyPISimple(next(filter(None, mirrors), PYPI_SIMPLE_ENDPOINT)) as index:
         page = index.get_project_page(parse_filename(filename)[0], timeout=60)

@@ -251,9 +251,8 @@ def _sweep(step: Step) -> None:
     if not step.read().get("outputs"):
         return
     kept = step.finished()
-    for folder in kept.parent.glob(f"{kept.name[:-8]}*"):
-        if folder != kept:
-            shutil.rmtree(folder)
+    for folder in set(kept.parent.glob(f"{kept.name[:-8]}*")) - {kept}:
+        shutil.rmtree(folder)
 
 
 # --- all steps ------------------------------------------------------------------------------------
