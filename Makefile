@@ -6,8 +6,10 @@ SEEDS ?= 0
 JOBS ?= 0
 export GLUE_DIR
 
-# An active conda environment is used as it is; otherwise .venv is made by PYTHON (any Python 3.11 or 3.12).
+# An active conda environment is used as it is; otherwise .venv is made by PYTHON (any Python 3.11 to 3.13).
+# PINS=/dev/null installs the newest versions that pyproject.toml allows.
 PYTHON ?=
+PINS ?= constraints.txt
 ifneq ($(filter-out base,$(and $(CONDA_PREFIX),$(CONDA_DEFAULT_ENV))),)
   BIN := $(CONDA_PREFIX)/bin
   ENV := artifacts/.conda-$(notdir $(CONDA_DEFAULT_ENV))
@@ -16,7 +18,7 @@ else
   ENV := .venv/.distil-installed
 endif
 PY := "$(BIN)/python"
-GOOD := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))
+GOOD := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 RUN = $(PY) -m distil.run $(1) --profile '$(PROFILE)' --tasks '$(TASKS)' --seeds '$(SEEDS)' --jobs '$(JOBS)'
 
 .DEFAULT_GOAL := help
@@ -31,18 +33,21 @@ help: ## show this list
 	@echo "  JOBS=$(JOBS)               steps side by side; 0 chooses"
 	@echo "  GLUE_DIR=$(GLUE_DIR)            folder with SST-2/, QQP/, MNLI/ instead of the hub"
 
+# uv installs if it is there, unless pip is told of a mirror, a proxy, a certificate or a folder: uv would not ask pip.
 $(ENV): pyproject.toml constraints.txt
-	@for p in "$(PYTHON)" python3.11 python3.12 python3 python; do \
+	@for p in "$(PYTHON)" python3.11 python3.12 python3.13 python3 python; do \
 	  [ -x $(PY) ] && break; \
 	  [ -n "$$p" ] && "$$p" -c '$(GOOD)' 2>/dev/null || continue; \
 	  echo "== environment  .venv, made by $$p"; \
 	  "$$p" -m venv .venv || { rm -rf .venv; \
 	    echo "error: '$$p -m venv' failed; on Debian and Ubuntu install the package python3-venv" >&2; exit 1; }; \
 	done
-	@[ -x $(PY) ] || { echo "error: no Python 3.11 or 3.12 found; name one: make env PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@$(PY) -c '$(GOOD)' || { echo "error: $(BIN)/python is not Python 3.11 or 3.12" >&2; exit 1; }
-	@echo "== environment  installing the pinned packages (one to three minutes)"
-	@$(PY) -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@[ -x $(PY) ] || { echo "error: no Python 3.11 to 3.13 found; name one: make env PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PY) -c '$(GOOD)' || { echo "error: $(BIN)/python is not Python 3.11, 3.12 or 3.13" >&2; exit 1; }
+	@echo "== environment  installing the packages of $(PINS) (one to three minutes)"
+	@if ! command -v uv >/dev/null || $(PY) -m pip config list | grep -qE 'index|links|proxy|cert|host'; \
+	  then $(PY) -m pip install --quiet -c $(PINS) -e '.[dev]'; \
+	  else uv pip install --quiet --python $(PY) -c $(PINS) -e '.[dev]'; fi
 	@mkdir -p $(dir $@) && touch $@
 
 env: $(ENV) ## make .venv from pinned versions, or fill the active conda environment

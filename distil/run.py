@@ -18,6 +18,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
+if __name__ == "__main__" and not (Path(__file__).parents[1] / "Makefile").exists():
+    sys.exit("error: run me in a clone: an installed package has no notebooks, configs and records")
+
 from filelock import FileLock, Timeout
 
 from distil import config, records
@@ -248,9 +251,8 @@ def _sweep(step: Step) -> None:
     if not step.read().get("outputs"):
         return
     kept = step.finished()
-    for folder in kept.parent.glob(f"{kept.name[:-8]}*"):
-        if folder != kept:
-            shutil.rmtree(folder)
+    for folder in set(kept.parent.glob(f"{kept.name[:-8]}*")) - {kept}:
+        shutil.rmtree(folder)
 
 
 # --- all steps ------------------------------------------------------------------------------------
@@ -291,20 +293,15 @@ def _start(step: Step, slot: int, jobs: int) -> subprocess.Popen:
     """Start a step in a process of its own, with its share of the cores or a GPU of its own."""
     cores = os.cpu_count() or 1
     share = cores if step.stage == "speed" else -(-cores // jobs)
-    environment = {"OMP_NUM_THREADS": str(share), "TQDM_MININTERVAL": "5"} | os.environ
+    env = {"OMP_NUM_THREADS": str(share), "TQDM_MININTERVAL": "5"} | os.environ
     if gpus := _gpus():
-        environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
+        env["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
     words = [step.stage, "--profile", step.profile, "--seed", str(step.seed)]
-    words += [
-        *(["--task", step.task] if step.task else []),
-        *(["--arm", step.arm] if step.arm else []),
-    ]
+    words += ["--task", step.task, "--arm", step.arm or MAIN]
     command = [sys.executable, "-m", "distil.run", "step", *words]
     _log(step).parent.mkdir(parents=True, exist_ok=True)
     with _log(step).open("w", encoding="utf-8") as log:
-        return subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT
-        )
+        return subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT)
 
 
 def _log(step: Step) -> Path:
@@ -415,9 +412,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
             command.add_argument("--seed", type=int, default=0, help="of weights and batches")
         else:
             command.add_argument("--tasks", default="sst2 qqp mnli", help="in quotes, by spaces")
-            command.add_argument(
-                "--seeds", type=_numbers, default="0", help="of the students, by spaces"
-            )
+            command.add_argument("--seeds", type=_numbers, default="0", help="such as '0 1 2'")
             command.add_argument("--ablation", action="store_true", help="every arm, all its seeds")
             command.add_argument("--jobs", type=int, default=0, help="steps side by side")
     return parser.parse_args(arguments)

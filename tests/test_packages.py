@@ -89,11 +89,17 @@ class Index:
         return nullcontext(self)
 
 
-def test_a_file_is_downloaded_once_from_the_mirror_of_pip(folder, monkeypatch):
+@pytest.mark.parametrize("told", ["by the variable", "by pip.conf"])
+def test_a_file_is_downloaded_once_from_the_mirror_of_pip(folder, tmp_path, monkeypatch, told):
     file = PackageFile(hashlib.sha256(b"content").hexdigest(), "thing-1.0.tar.gz")
     index = Index(file.filename, b"content")
     monkeypatch.setattr(packages, "PyPISimple", index)
-    monkeypatch.setenv("PIP_INDEX_URL", "https://mirror.example/simple")
+    (tmp_path / "pip.conf").write_text("[global]\nindex-url = https://mirror.example/simple\n")
+    monkeypatch.delenv("PIP_INDEX_URL", raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    if told == "by the variable":
+        monkeypatch.setenv("PIP_INDEX_URL", "https://mirror.example/simple")
+        (tmp_path / "pip.conf").write_text("[global]\nindex-url = https://other.example\n")
     assert fetch(file).read_bytes() == fetch(file).read_bytes() == b"content"
     assert index.asked == ["https://mirror.example/simple", "thing"]
     assert [path.name for path in folder.iterdir()] == [file.filename]

@@ -205,6 +205,15 @@ def test_a_failed_step_leaves_the_old_record_and_names_its_cell(home, smoke, mon
     assert step.path.read_bytes() == old
 
 
+def test_outside_a_clone_one_line_says_where_to_run(tmp_path):
+    shutil.copytree(config.ROOT / "distil", tmp_path / "distil")
+    (tmp_path / "filelock.py").write_text("raise ImportError")  # a student's user has no filelock
+    command = [sys.executable, "-m", "distil.run", "plan"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("error: run me in a clone")
+    assert done.stderr.count("\n") == 1
+
+
 def test_two_runs_at_once_do_not_run_one_step_twice(home):
     command = [sys.executable, "-m", "distil.run", "step", "data", "--profile=smoke", "--task=sst2"]
     places = {"DISTIL_RESULTS": str(home / "r"), "DISTIL_ARTIFACTS": str(home / "a")}

@@ -1,13 +1,17 @@
 """The house stays small, imports go one way, and chapters are readable."""
 
 import ast
+import itertools
 import re
 import statistics
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 
 import nbformat
 import pytest
 import yaml
+from packaging.utils import canonicalize_name
 
 from distil import config, records
 
@@ -87,12 +91,32 @@ def test_the_house_does_not_grow_and_the_rest_is_small():
     assert lines((ROOT / "tests").rglob("*.py")) <= 3800
 
 
-def test_one_version_of_each_package_is_pinned():
+def imported(path):
+    """Return the packages that a module or the code cells of a chapter import."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        cells = nbformat.reads(text, as_version=4).cells
+        text = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    nodes = list(ast.walk(ast.parse(text)))
+    names = {one.name for node in nodes if isinstance(node, ast.Import) for one in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    return {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"distil"}
+
+
+def test_every_import_is_declared_and_every_package_has_an_exact_version():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    direct = project["dependencies"] + project["optional-dependencies"]["dev"]
-    assert not [pin for pin in direct if not re.fullmatch(r"[\w.-]+==[\w.]+", pin)]
-    all_pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").lower().split()
-    assert set(map(str.lower, direct)) <= set(all_pins)
+    extras = project["optional-dependencies"]
+    ranges = [*project["dependencies"], *itertools.chain(*extras.values())]
+    declared = {canonicalize_name(re.match(r"[\w-]+", one)[0]) for one in ranges}
+    owners, tools = packages_distributions(), sorted((ROOT / "tools").glob("*.py"))
+    used = set().union(*map(imported, [*PATHS.values(), *tools, *CHAPTERS]))
+    used -= {path.stem for path in tools}
+    assert not {one for one in used if not {*map(canonicalize_name, owners[one])} & declared}
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert "uv pip compile pyproject.toml --universal" in lines[1] and "torch==2.13.0" in pins
+    assert not [pin for pin in pins if not re.fullmatch(r"[a-z0-9-]+==[\w.]+( ; .+)?", pin)]
+    assert declared - {"distil"} <= {pin.split("==")[0] for pin in pins}
     conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
     assert conda == ["python=3.11", "pip", {"pip": ["-c constraints.txt", "-e .[dev]"]}]
 
