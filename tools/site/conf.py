@@ -13,7 +13,7 @@ html_theme = "furo"
 html_favicon, html_css_files, html_js_files = "static/icon.svg", ["site.css"], ["drawings.js"]
 html_copy_source = html_show_copyright = html_use_index = False
 mathjax_path = "mathjax.js"
-myst_enable_extensions = ["amsmath", "dollarmath", "html_image"]
+myst_enable_extensions = ["alert", "amsmath", "dollarmath", "html_image"]
 myst_heading_anchors = 4
 nb_execution_mode, nb_merge_streams = "off", True
 nb_code_prompt_show, nb_code_prompt_hide = "Show code", "Hide code"

@@ -10,7 +10,7 @@ addEventListener("DOMContentLoaded", () => {
   const library = document.createElement("script");
   library.src = new URL("mermaid.js", document.querySelector("script[src*='drawings.js']").src);
   library.onload = () => {
-    mermaid.initialize({ startOnLoad: false, theme: "neutral" });
+    mermaid.initialize({ startOnLoad: false, theme: "neutral", flowchart: { useMaxWidth: false } });
     mermaid.run();
   };
   document.head.append(library);

@@ -14,8 +14,8 @@ async function load() {
   const [wasm, onnx, facts] = await Promise.all(["runtime.wasm", "student.onnx", "student.json"].map(unpack));
   Object.assign(ort.env.wasm, { numThreads: 1, wasmBinary: await wasm.arrayBuffer() });
   const session = await ort.InferenceSession.create(await onnx.arrayBuffer(), { executionProviders: ["wasm"] });
-  const { words, ...rest } = await facts.json();
-  return { session, ids: new Map(words.map((word, id) => [word, id])), ...rest };
+  const { ids, ...rest } = await facts.json();
+  return { session, ids: new Map(ids.map((word, id) => [word, id])), ...rest };
 }
 
 export const student = load();
@@ -34,37 +34,38 @@ async function probabilities(session, ids) {
 export async function classify(text) {
   const { session, ids, rules, labels } = await student;
   const words = tokenize(text, rules).slice(0, MAX_WORDS);
-  const row = words.map((word) => ids.get(word) ?? UNKNOWN);
+  const row = words.map((word) => ids.get(word) ?? UNKNOWN), masked = [];
   const whole = await probabilities(session, row.length ? row : [UNKNOWN]);
-  const masked = [];
-  for (const place of row.keys()) masked.push(await probabilities(session, row.with(place, UNKNOWN)));
+  for (const place of row.keys()) {
+    masked.push(await probabilities(session, row.map((id, other) => (other === place ? UNKNOWN : id))));
+  }
   return { labels, words, whole, masked, known: row.map((id) => id !== UNKNOWN) };
 }
 
-function element(tag, text, more = {}) {
-  return Object.assign(document.createElement(tag), { textContent: text, ...more });
-}
+const element = (tag, text, more = {}) => Object.assign(document.createElement(tag), { textContent: text, ...more });
 
-function show({ labels, words, whole, masked, known }, page) {
-  const bars = labels.flatMap((label, k) => [
-    element("span", label), element("meter", "", { value: whole[k] }), element("span", whole[k].toFixed(3)),
-  ]);
-  page.querySelector(".answer").replaceChildren(...bars);
+function show(page, { labels, words, whole, masked, known }) {
+  page.querySelector(".answer").replaceChildren(...labels.flatMap((label, k) =>
+    [element("span", label), element("meter", "", { value: whole[k] }), element("span", whole[k].toFixed(3))]));
   const top = whole.indexOf(Math.max(...whole));
   page.querySelector(".label").textContent = labels[top];
   page.querySelector(".words").replaceChildren(...words.map((word, place) => {
-    const change = masked[place][top] - whole[top], strength = Math.min(0.7, Math.abs(change));
+    const change = masked[place][top] - whole[top];
     const chip = element("span", "", { className: known[place] ? "" : "unknown" });
-    chip.style.background = `rgb(${change < 0 ? "0 114 178" : "230 159 0"} / ${strength})`;
+    chip.style.background = `rgb(${change < 0 ? "0 114 178" : "230 159 0"} / ${Math.min(0.7, Math.abs(change))})`;
     chip.append(element("b", word), element("small", (change < 0 ? "−" : "+") + Math.abs(change).toFixed(3)));
     return chip;
   }));
 }
 
-const page = document.querySelector("#try"), text = page?.querySelector("textarea");
-let queue = student.then(({ onnx }) => page && (page.querySelector(".state").textContent = `Ready: ${onnx}.`));
-const answer = () => (queue = queue.then(async () => show(await classify(text.value), page)));
+const page = document.querySelector("#try");
 if (page) {
-  text.addEventListener("input", answer);
-  answer().catch((error) => (page.querySelector(".state").textContent = `The student cannot run here: ${error.message}`));
+  const text = page.querySelector("textarea"), state = page.querySelector(".state");
+  const answer = async () => {
+    const asked = text.value, found = await classify(asked);
+    if (asked === text.value) show(page, found);
+  };
+  let queue = student.then(({ name, ids }) => (state.textContent = `Ready: ${name}, ${ids.size} words.`)).then(answer);
+  queue.catch((error) => (state.textContent = `The student cannot run here: ${error.message}`));
+  text.addEventListener("input", () => (queue = queue.then(answer)));
 }
