@@ -88,7 +88,8 @@ submission: $(ENV) ## write the files that the GLUE server takes (PARTIAL=1 fill
 release: $(ENV) ## the best distilled student of PROFILE and the first of TASKS as a folder to give away
 	@$(PY) tools/release.py --profile $(PROFILE) --task $(firstword $(TASKS))
 
-site: $(ENV) ## README, docs and executed chapters as pages: artifacts/site
+site: $(ENV) ## README, docs, executed chapters and a student to try, as pages: artifacts/site
+	@$(PY) -c 'import furo, myst_nb' 2>/dev/null || $(PY) -m pip install --quiet -c constraints.txt -e '.[site]'
 	@$(PY) tools/site.py
 
 bench: $(ENV) ## throughput of each stage against a plain reference: results/bench.json
