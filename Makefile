@@ -22,7 +22,7 @@ GOOD := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 RUN = $(PY) -m distil.run $(1) --profile '$(PROFILE)' --tasks '$(TASKS)' --seeds '$(SEEDS)' --jobs '$(JOBS)'
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce ablation plan smoke test lint lab verify submission release site bench torture clean
+.PHONY: help env reproduce ablation plan smoke test lint lab verify submission release site bench gpu torture clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -94,6 +94,9 @@ site: $(ENV) ## README, docs, executed chapters and a student to try, as pages: 
 
 bench: $(ENV) ## throughput of each stage against a plain reference: results/bench.json
 	$(PY) tools/bench.py
+
+gpu: $(ENV) ## try everything on a GPU, without a network: results/gpu.json (SMALL=1 on a CPU)
+	$(PY) tools/gpu.py $(if $(SMALL),--small)
 
 torture: $(ENV) ## kill smoke runs at random moments and compare with a run left alone
 	$(PY) tools/torture.py

@@ -1,5 +1,6 @@
 """Turns sentences into arrays of word ids, and cuts examples into batches of similar length."""
 
+import functools
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,15 +13,38 @@ PAD, UNKNOWN = 0, 1  # the first two word ids of every vocabulary
 BATCHES_PER_BUCKET = 50
 
 
+@functools.cache
 def device() -> torch.device:
-    """Return the GPU, or the CPU where there is none."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Return the GPU, or the CPU where there is none; on both, float32 means float32.
+
+    Raises RuntimeError if the installed build of PyTorch has no kernels for the GPU.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    torch.backends.fp32_precision = "ieee"  # by default LSTMs compute in TF32, and a BERT does not
+    (major, minor), names = torch.cuda.get_device_capability(), torch.cuda.get_arch_list()
+    number, kinds = 10 * major + minor, [name.rstrip("af").split("_") for name in names]
+    # A kernel (sm) runs on GPUs of its generation that are not older, a program (compute) on all.
+    fits = [kind == "compute" or int(n) // 10 == major for kind, n in kinds if int(n) <= number]
+    if not any(fits):
+        build = "the CUDA 12.6 build (cu126)" if number < 75 else "a newer build"
+        raise RuntimeError(
+            f"torch {torch.__version__} has no kernels for {torch.cuda.get_device_name()}, sm_{number}, "
+            f"but for {' '.join(names)}: install {build}, or set CUDA_VISIBLE_DEVICES= (no GPU)"
+        )
+    return torch.device("cuda")
 
 
 def device_name() -> str:
     """Return the device in words, for records: the GPU's name, or the number of CPU threads."""
     processor = f"CPU, {torch.get_num_threads()} threads"
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else processor
+    return f"{torch.cuda.get_device_name()}, no TF32" if device().type == "cuda" else processor
+
+
+def send(tensor: Tensor, where: torch.device) -> Tensor:
+    """Return a tensor on a device; from pinned memory, so that a GPU need not wait for the copy."""
+    pinned = tensor.pin_memory() if where.type == "cuda" else tensor
+    return pinned.to(where, non_blocking=True)
 
 
 def encode(words: Sequence[str], ids: Mapping[str, int]) -> list[int]:
@@ -77,7 +101,7 @@ class Examples:
 
     def inputs(self, rows: np.ndarray, device: torch.device) -> list[Tensor]:
         """Return the arguments of the student's ``forward`` for some rows."""
-        return [tensor.to(device) for column in self.columns for tensor in column.batch(rows)]
+        return [send(one, device) for column in self.columns for one in column.batch(rows)]
 
 
 def bucketed_batches(

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from tqdm import tqdm
 
 from distil import metrics, packages, records
-from distil.batching import device, token_budget_batches
+from distil.batching import device, send, token_budget_batches
 from distil.config import Task, TeacherSettings
 from distil.speed.fastbert import FastBert, fits
 from distil.words import to_text
@@ -322,7 +322,7 @@ def predict_logits(
     numbers = {example: number for number, example in enumerate(dict.fromkeys(examples))}
     encoded = encode(tokenizer, list(zip(*numbers, strict=True)), max_length)
     lengths = np.array([len(ids) for ids in encoded["input_ids"]])
-    logits = np.empty((len(lengths), model.config.num_labels), np.float32)
+    logits = torch.empty(len(lengths), model.config.num_labels, device=device())  # read once
     model.eval().to(device(), dtype=getattr(torch, _precision(precision)))
     network = FastBert(model) if fits(model) else model
     collate = transformers.DataCollatorWithPadding(tokenizer)
@@ -330,7 +330,7 @@ def predict_logits(
     with torch.inference_mode(), bar:
         for rows in token_budget_batches(lengths, token_budget):
             batch = [{name: values[i] for name, values in encoded.items()} for i in rows]
-            inputs = collate(batch).to(model.device)
-            logits[rows] = _finite(network(**inputs).logits.float().cpu().numpy())
+            inputs = {name: send(ids, logits.device) for name, ids in collate(batch).items()}
+            logits[send(torch.from_numpy(rows), logits.device)] = network(**inputs).logits.float()
             bar.update(len(rows))
-    return logits[[numbers[example] for example in examples]]
+    return _finite(logits.cpu().numpy())[[numbers[example] for example in examples]]

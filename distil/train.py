@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from distil import metrics, records
-from distil.batching import Examples, bucketed_batches, device, token_budget_batches
+from distil.batching import Examples, bucketed_batches, device, send, token_budget_batches
 from distil.config import StudentSettings
 from distil.student import BiLSTMStudent
 
@@ -197,8 +197,8 @@ def _epoch(
         optimizer.zero_grad()
         loss = distillation_loss(
             student(*train.inputs(rows, where)),
-            None if logits is None else logits[rows].to(where),
-            targets[rows].to(where),
+            None if logits is None else send(logits[rows], where),
+            send(targets[rows], where),
             settings.alpha,
             objective=settings.objective,
             temperature=settings.temperature,

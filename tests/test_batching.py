@@ -1,9 +1,12 @@
 """Batches hold every row once, stay within their budget, and pad with zeros only."""
 
 import numpy as np
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distil import batching
 from distil.batching import UNKNOWN, Column, bucketed_batches, encode, token_budget_batches
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=300).map(np.array)
@@ -41,3 +44,63 @@ def test_a_batch_is_the_sentences_padded_with_zero():
     assert padded.tolist() == [[1, 2, 0], [2, 3, 2], [1, 0, 0]]
     assert lengths.tolist() == [2, 3, 1]
     assert encode(["b", "[MASK]"], ids) == [3, UNKNOWN] and encode([], ids) == [UNKNOWN]
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """Return a function that pretends there is a GPU of a capability, and a build of PyTorch."""
+
+    def pretend(capability, built):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+        monkeypatch.setattr(torch.cuda, "get_arch_list", built.split)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla V100-SXM2-32GB")
+        batching.device.cache_clear()
+
+    before = torch.backends.fp32_precision
+    yield pretend
+    torch.backends.fp32_precision = before
+    batching.device.cache_clear()
+
+
+PINNED = "sm_75 sm_80 sm_86 sm_90 sm_100 sm_120 compute_120"
+
+
+def test_on_a_gpu_no_model_computes_in_tf32_and_records_say_so(gpu):
+    assert torch.backends.cudnn.rnn.fp32_precision == "tf32"  # PyTorch's default, of LSTMs alone
+    gpu((9, 0), PINNED)
+    assert batching.device() == torch.device("cuda")
+    for kind in (torch.backends.cudnn.rnn, torch.backends.cudnn.conv, torch.backends.cuda.matmul):
+        assert kind.fp32_precision == "ieee"
+    assert batching.device_name() == "Tesla V100-SXM2-32GB, no TF32"
+
+
+@pytest.mark.parametrize(
+    ("capability", "built", "build"),
+    [
+        ((7, 0), PINNED, "the CUDA 12.6 build"),  # sm_75 is of its generation, but newer
+        ((6, 1), PINNED, "the CUDA 12.6 build"),
+        ((12, 1), "sm_90a sm_100f compute_90a", None),  # a program is compiled for later GPUs
+        ((12, 1), "sm_90 sm_100", "a newer build"),
+        ((8, 9), PINNED, None),
+        ((7, 0), "sm_50 sm_60 sm_70 sm_75", None),
+    ],
+)
+def test_a_gpu_without_kernels_is_one_line_that_names_the_build(gpu, capability, built, build):
+    gpu(capability, built)
+    if build is None:
+        assert batching.device().type == "cuda"
+        return
+    with pytest.raises(
+        RuntimeError, match=f"V100.*sm_{capability[0]}{capability[1]}.*{build}"
+    ) as e:
+        batching.device()
+    assert "\n" not in str(e.value) and len(str(e.value)) < 500
+
+
+def test_a_copy_to_a_gpu_is_from_pinned_memory_and_waits_for_nothing(monkeypatch):
+    seen = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: seen.append("pinned") or self)
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, *how, **more: seen.append((how, more)))
+    batching.send(torch.ones(2), where := torch.device("cuda"))
+    assert seen == ["pinned", ((where,), {"non_blocking": True})]

@@ -31,7 +31,7 @@ class OneLayer(nn.Module):
     def __init__(self, pieces: int) -> None:
         super().__init__()
         self.embedding, self.layer = nn.Embedding(pieces, 8), nn.Linear(8, 3)
-        self.config, self.device = SimpleNamespace(num_labels=3), torch.device("cpu")
+        self.config = SimpleNamespace(num_labels=3)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, **_: Tensor) -> SimpleNamespace:
         """Return an object with ``logits`` [B, 3]."""

@@ -10,6 +10,7 @@ CHARACTERS, CHARACTERS_PER_WORD = 262, 50
 FILTERS = {1: 32, 2: 32, 3: 64, 4: 128, 5: 256, 6: 512, 7: 1024}  # width in characters: number
 CHANNELS = sum(FILTERS.values())
 CHARACTER_DIM, WIDTH, CELLS, LAYERS = 16, 512, 4096, 2
+WORDS = 4096  # that the convolutions read at once: each takes 0.2 MB, and a batch has 20,000
 
 
 class Elmo(nn.Module):
@@ -18,9 +19,7 @@ class Elmo(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.characters = nn.Embedding(CHARACTERS, CHARACTER_DIM)
-        convolutions = [
-            nn.Conv1d(CHARACTER_DIM, number, width) for width, number in FILTERS.items()
-        ]
+        convolutions = [nn.Conv1d(CHARACTER_DIM, n, width) for width, n in FILTERS.items()]
         self.convolutions = nn.ModuleList(convolutions)
         self.highways = nn.ModuleList(nn.Linear(CHANNELS, 2 * CHANNELS) for _ in range(2))
         self.projection = nn.Linear(CHANNELS, WIDTH)
@@ -43,14 +42,17 @@ class Elmo(nn.Module):
 
     def words(self, characters: Tensor) -> Tensor:
         """Return word vectors without context [B, L, 512] for characters [B, L, 50]."""
-        spelled = self.characters(characters.flatten(0, 1)).transpose(1, 2)
-        found = [torch.relu(convolution(spelled).amax(dim=2)) for convolution in self.convolutions]
-        features = torch.cat(found, dim=1)
+        features = torch.cat([self._of(part) for part in characters.flatten(0, 1).split(WORDS)])
         for highway in self.highways:
             carried, gate = highway(features).chunk(2, dim=1)
             gate = gate.sigmoid()
             features = gate * features + (1 - gate) * torch.relu(carried)
         return self.projection(features).view(*characters.shape[:2], WIDTH)
+
+    def _of(self, characters: Tensor) -> Tensor:
+        spelled = self.characters(characters).transpose(1, 2)
+        found = [convolution(spelled).amax(dim=2) for convolution in self.convolutions]
+        return torch.cat(found, dim=1).relu()
 
 
 def _lstm() -> nn.LSTM:

@@ -50,7 +50,6 @@ class FastStudent(nn.Module):
         self.register_buffer("table", table.to(torch.int8 if form == "int8" else self.dtype))
         self.register_buffer("recurrent", recurrent)
         self.fc, self.output, self.dropout = student.fc, student.output, nn.Identity()
-        self.cell = compiled_cell(self.dtype)
 
     def encode(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Return sentence features [B, 2 * hidden_size] in float32."""
@@ -63,15 +62,15 @@ class FastStudent(nn.Module):
         at_once = self.gates(both) if both.numel() <= FEW_WORDS else None
         hidden = self.recurrent.new_zeros(2, len(ids), self.recurrent.shape[1])
         memory = torch.zeros_like(hidden)
+        fast = compiled_cell(self.dtype, ids.device) if len(ids) >= WORTH_COMPILING else cell
         ended: list[Tensor] = []  # last states, those of longer sentences later
         for step, rows in enumerate((lengths[None] > places[:, None]).sum(dim=1).tolist()):
             if rows < hidden.shape[1]:  # the longest come first
                 ended.append(hidden[:, rows:])
                 # The compiler makes one variant per layout and stops after eight: one layout only.
                 hidden, memory = hidden[:, :rows].contiguous(), memory[:, :rows].contiguous()
-            next_states = self.cell if rows >= WORTH_COMPILING else cell
-            looked_up = at_once is not None
-            gates = at_once[step, :, :rows] if looked_up else self.gates(both[step, :, :rows])
+            next_states = fast if rows >= WORTH_COMPILING else cell
+            gates = self.gates(both[step, :, :rows]) if at_once is None else at_once[step, :, :rows]
             hidden, memory = next_states(gates, hidden, memory, self.recurrent)
         last = torch.cat([hidden, *reversed(ended)], dim=1).transpose(0, 1).flatten(1).float()
         return torch.empty_like(last).index_copy_(0, order, last)
@@ -99,15 +98,15 @@ def cell(gates: Tensor, hidden: Tensor, memory: Tensor, recurrent: Tensor) -> tu
 
 
 @functools.cache
-def compiled_cell(dtype: torch.dtype) -> Callable[..., tuple[Tensor, Tensor]]:
-    """Return the cell compiled, or the plain one on a machine without a C++ compiler."""
+def compiled_cell(dtype: torch.dtype, device: torch.device) -> Callable[..., tuple[Tensor, Tensor]]:
+    """Return the cell compiled for a device, or the plain one where the compiler fails there."""
     fast = torch.compile(cell, dynamic=True, isolate_recompiles=True)  # variants counted apart
-    # As in use: weights are ordinary tensors, states are made in inference mode, and both have a
-    # student's size. Anything else would be one more variant.
-    recurrent = torch.zeros(2, 150, 600, dtype=dtype)
+    zeros = functools.partial(torch.zeros, dtype=dtype, device=device)
+    with torch.inference_mode(False):  # as in use: weights are ordinary tensors, but states are not
+        recurrent = zeros(2, 150, 600)  # a student's size; any other would be one more variant
     try:
         with torch.inference_mode():
-            fast(*(torch.zeros(2, 512, width, dtype=dtype) for width in (600, 150, 150)), recurrent)
+            fast(*(zeros(2, 512, width) for width in (600, 150, 150)), recurrent)
     except Exception:  # whatever the compiler lacks, the plain cell gives the same result
         return cell
     return fast

@@ -40,6 +40,19 @@ def test_chapter_05_counts_the_students_operations():
     assert names["operations"]("student", model) == counter.get_total_flops()
 
 
+def test_the_memory_of_the_convolutions_does_not_grow_with_the_batch(monkeypatch):
+    monkeypatch.setattr(elmo, "CELLS", 520)
+    monkeypatch.setattr(elmo, "WORDS", 5)
+    torch.manual_seed(0)
+    model, read = elmo.Elmo().eval(), []
+    characters = torch.randint(1, elmo.CHARACTERS, (3, 4, elmo.CHARACTERS_PER_WORD))
+    model.convolutions[0].register_forward_hook(lambda _, inputs, __: read.append(len(inputs[0])))
+    with torch.inference_mode():
+        parts, (one,) = model.words(characters), model.words(characters[1:2])
+    assert read == [5, 5, 2, 4]
+    torch.testing.assert_close(parts[1], one, atol=1e-5, rtol=1e-4)
+
+
 def test_padding_changes_nothing_and_both_directions_count(monkeypatch):
     monkeypatch.setattr(elmo, "CELLS", 520)  # small, so that it is quick
     torch.manual_seed(0)

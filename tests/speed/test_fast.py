@@ -29,7 +29,7 @@ def sentences(n, longest, pair=False):
 @pytest.fixture(params=["compiled", "plain"])
 def cell(request, monkeypatch):
     if request.param == "plain":
-        monkeypatch.setattr(fast, "compiled_cell", lambda dtype: fast.cell)
+        monkeypatch.setattr(fast, "compiled_cell", lambda *_: fast.cell)
 
 
 @pytest.mark.parametrize("channels", ["static", "multichannel"])
@@ -64,6 +64,26 @@ def test_smaller_forms_are_near_and_smaller(form, near):
     assert got.dtype == torch.float32 and not torch.equal(wanted, got)
     sizes = [sum(buffer.nbytes for buffer in one.buffers()) for one in (exact, small)]
     assert sizes[1] < 0.55 * sizes[0]
+
+
+def test_the_compiler_is_tried_on_the_device_of_use_and_may_fail_there(monkeypatch):
+    def compiled(function, **_):
+        def run(gates, *states):
+            tried.append(gates.device.type)
+            raise RuntimeError("no Triton on this GPU")
+
+        return run
+
+    tried = []
+    monkeypatch.setattr(torch, "compile", compiled)
+    fast.compiled_cell.cache_clear()
+    model = FastStudent(student(), "bfloat16")
+    assert tried == []  # not before the model is where it will run
+    assert model.to("meta") is model and fast.compiled_cell(model.dtype, model.table.device)
+    assert tried == ["meta"] and fast.compiled_cell(model.dtype, model.table.device) is fast.cell
+    FastStudent(student(), "bfloat16")(*sentences(40, 5))
+    assert tried == ["meta", "cpu"]
+    fast.compiled_cell.cache_clear()
 
 
 def test_attention_and_unknown_forms_are_refused():
