@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS, TOY = ROOT / "configs", ROOT / "distil" / "toy"
@@ -24,6 +24,8 @@ Count = Annotated[int, Field(ge=1)]
 CountOrNone = Annotated[int, Field(ge=0)]  # 0 switches the limit off
 Share = Annotated[float, Field(ge=0, le=1)]
 Precision = Literal["auto", "bfloat16", "float32"]
+Section = dict[str, Any]  # changed settings, which are checked when they are put over the others
+TaskName = Annotated[str, AfterValidator(lambda name: task(name).name)]
 Model = TypeVar("Model", bound="Checked")
 
 
@@ -34,7 +36,13 @@ class ConfigError(ValueError):
 class Checked(BaseModel):
     """A model whose fields have exactly the declared types, and no others."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keys_are_known(cls, values: Any) -> Any:
+        _known("key", values if isinstance(values, dict) else (), cls.model_fields, "this section")
+        return values
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
@@ -116,15 +124,6 @@ class SpeedSettings(Checked):
     models: Annotated[list[str], Field(min_length=1)]
 
 
-SETTINGS: dict[str, type[Checked]] = {
-    "data": DataSettings,
-    "teacher": TeacherSettings,
-    "transfer_set": TransferSettings,
-    "student": StudentSettings,
-    "speed": SpeedSettings,
-}
-
-
 class Split(Checked):
     """Where a split is: ``file`` in the task's folder of TSV files, ``hub`` on the hub."""
 
@@ -172,17 +171,16 @@ class Task(Checked):
 class Arm(Checked):
     """A variant of the method: the settings that it changes, by section; no tasks means every task."""
 
-    name: str
-    tasks: list[str] = []
-    teacher: dict[str, Any] = {}
-    transfer_set: dict[str, Any] = {}
-    student: dict[str, Any] = {}
+    name: str = ""
+    tasks: list[TaskName] = []
+    teacher: Section = {}
+    transfer_set: Section = {}
+    student: Section = {}
 
     @property
-    def changes(self) -> dict[str, dict[str, Any]]:
+    def changes(self) -> dict[str, Section]:
         """The changed settings of each section that the arm changes."""
-        sections = [stage.replace("-", "_") for stage in STAGES]
-        return {name: getattr(self, name) for name in sections if getattr(self, name)}
+        return self.model_dump(exclude={"name", "tasks"}, exclude_defaults=True)
 
 
 class Ablation(Checked):
@@ -193,31 +191,28 @@ class Ablation(Checked):
 
 
 class Profile(Checked):
-    """The shape of a profile; each step checks the values of its own section."""
+    """All that a profile says; a task and an arm change values of the sections."""
 
-    data: dict[str, Any]
-    teacher: dict[str, Any]
-    transfer_set: dict[str, Any]
-    student: dict[str, Any]
-    speed: dict[str, Any]
-    tasks: dict[str, dict[Literal["data", "teacher", "transfer_set", "student"], dict[str, Any]]]
-    arms: dict[str, dict[str, Any]]
+    data: DataSettings
+    teacher: TeacherSettings
+    transfer_set: TransferSettings
+    student: StudentSettings
+    speed: SpeedSettings
+    tasks: dict[TaskName, dict[Literal["data", "teacher", "transfer_set", "student"], Section]]
+    arms: dict[Annotated[str, Field(pattern=f"^{NAME}$")], Arm]
     ablation: Ablation
-
-
-# --- reading --------------------------------------------------------------------------------------
 
 
 class _Loader(yaml.SafeLoader):
     """YAML that reads ``2e-5`` as a number, as YAML 1.2 does."""
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
+_FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789"))
 
 
-def _read(name: str) -> dict[str, Any]:
+def _read(name: str) -> Section:
+    """Return what a file of ``configs/`` says."""
     try:
         found = yaml.load((CONFIGS / name).read_text(encoding="utf-8"), _Loader) or {}
     except yaml.YAMLError as error:
@@ -238,8 +233,15 @@ def checked(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
         key = ".".join(map(str, first["loc"])) or model.__name__
         hint = "; write it in quotes" if first["type"] == "string_type" else ""
         came = f", got {first['input']!r:.80}" if first["type"] != "missing" else ""
-        known = f" (known: {', '.join(model.model_fields)})" if "extra" in first["type"] else ""
-        raise ConfigError(f"{where}: {key}: {first['msg']}{known}{came}{hint}"[:500]) from None
+        said = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{where}: {key}: {said}{came}{hint}"[:500]) from None
+
+
+def _known(kind: str, names: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Raise a ConfigError if one of the names is not among the known ones."""
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"unknown {kind} {name!r}: {where} has {', '.join(known)}")
 
 
 @functools.cache
@@ -264,33 +266,19 @@ def tasks() -> dict[str, Task]:
 
 def task(name: str) -> Task:
     """Return one task; a ConfigError lists the known ones."""
-    if name not in tasks():
-        raise ConfigError(f"unknown task {name!r}: configs/tasks.yaml has {', '.join(tasks())}")
+    _known("task", [name], tasks(), "configs/tasks.yaml")
     return tasks()[name]
 
 
-def profiles() -> list[str]:
-    """Return the names of the profiles: the YAML files of ``configs/`` beside the tasks."""
-    return sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "tasks")
-
-
 @functools.cache
-def profile(name: str) -> dict[str, Any]:
+def profile(name: str) -> Profile:
     """Return a profile: ``paper.yaml`` with the profile's own values put over it."""
-    if name not in profiles():
-        raise ConfigError(f"unknown profile {name!r}: configs/ has {', '.join(profiles())}")
-    where, found = f"configs/{name}.yaml", _over(_read("paper.yaml"), _read(f"{name}.yaml"))
-    checked(Profile, found, where)
-    _known(found["tasks"], tasks(), f"{where}, tasks")
-    _known(found["ablation"]["quick"], found["arms"], f"{where}, ablation.quick")
+    files = sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "tasks")
+    _known("profile", [name], files, "configs/")
+    where, values = f"configs/{name}.yaml", _over(_read("paper.yaml"), _read(f"{name}.yaml"))
+    found = checked(Profile, values, where)
+    _known("arm of ablation.quick", found.ablation.quick, found.arms, where)
     return found
-
-
-def _known(names: Iterable[str], known: Iterable[str], where: str) -> None:
-    """Raise a ConfigError if one of the names is not among the known ones."""
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"{where}: unknown {name!r}; known: {', '.join(known)}")
 
 
 def _over(base: Any, changes: Any) -> Any:
@@ -303,35 +291,24 @@ def _over(base: Any, changes: Any) -> Any:
 @functools.cache
 def arms(profile_name: str) -> dict[str, Arm]:
     """Return the arms of a profile by name: ``distilled``, ``plain``, then those of the ablation."""
-    found = {}
-    for name, values in profile(profile_name)["arms"].items():
-        where = f"configs/{profile_name}.yaml, arms.{name}"
-        if not re.fullmatch(NAME, str(name)):
-            raise ConfigError(f"{where}: a name has small letters, digits and hyphens")
-        found[name] = checked(Arm, {"name": name} | values, where)
-        _known(found[name].tasks, tasks(), f"{where}.tasks")
-    return found
+    found = profile(profile_name).arms
+    return {name: values.model_copy(update={"name": name}) for name, values in found.items()}
 
 
 def arm(profile_name: str, name: str, task_name: str = "") -> Arm:
     """Return one arm; a ConfigError if it is unknown or not meant for the task."""
-    known = arms(profile_name)
-    if name not in known:
-        raise ConfigError(
-            f"unknown arm {name!r}: configs/{profile_name}.yaml has {', '.join(known)}"
-        )
-    if task_name and known[name].tasks and task_name not in known[name].tasks:
-        raise ConfigError(f"arm {name!r} is for {', '.join(known[name].tasks)}, got {task_name!r}")
-    return known[name]
+    _known("arm", [name], arms(profile_name), f"configs/{profile_name}.yaml")
+    found = arms(profile_name)[name]
+    if task_name and found.tasks and task_name not in found.tasks:
+        raise ConfigError(f"arm {name!r} is for {', '.join(found.tasks)}, got {task_name!r}")
+    return found
 
 
 def made_by(profile_name: str, arm_name: str, stage: str) -> str:
     """Return the arm whose ``stage`` an arm uses: itself from its first changed stage on."""
-    changed = [
-        name for name in STAGES if name.replace("-", "_") in arm(profile_name, arm_name).changes
-    ]
-    own = arm_name == MAIN or (changed and STAGES.index(stage) >= STAGES.index(changed[0]))
-    return arm_name if own else MAIN
+    changes = arm(profile_name, arm_name).changes
+    until = STAGES[: STAGES.index(stage) + 1]
+    return arm_name if any(name.replace("-", "_") in changes for name in until) else MAIN
 
 
 def settings(profile_name: str, stage: str, task_name: str = "", arm_name: str = MAIN) -> Any:
@@ -341,22 +318,21 @@ def settings(profile_name: str, stage: str, task_name: str = "", arm_name: str =
         ConfigError: unknown name or key, wrong type, or value out of range.
     """
     section, values = stage.replace("-", "_"), profile(profile_name)
-    layers = [values[section], values["tasks"].get(task_name, {}).get(section, {})]
-    layers.append(arm(profile_name, arm_name, task_name).changes.get(section, {}))
-    merged = functools.reduce(_over, layers)
-    return checked(SETTINGS[section], merged, f"configs/{profile_name}.yaml, {section}")
+    of_task = values.tasks.get(task_name, {}).get(section, {})
+    of_arm = arm(profile_name, arm_name, task_name).changes.get(section, {})
+    base = getattr(values, section)
+    return checked(
+        type(base), dict(base) | of_task | of_arm, f"configs/{profile_name}.yaml, {section}"
+    )
 
 
 def departures(profile_name: str) -> list[str]:
     """Return one line for each setting of a profile that is not the paper's, arms left out."""
-    paper, ours = _read("paper.yaml"), profile(profile_name)
-    parts = [part for part in ours if part not in ("arms", "ablation", "speed")]
+    paper = dict(_leaves(_read("paper.yaml")))
     return [
-        f"{part}.{key}: {value} (paper.yaml: {before.get(key, 'not set')})"
-        for part in parts
-        for before in [dict(_leaves(paper[part]))]
-        for key, value in _leaves(ours[part])
-        if value != before.get(key)
+        f"{key}: {value} (paper.yaml: {paper.get(key, 'not set')})"
+        for key, value in _leaves(profile(profile_name).model_dump())
+        if value != paper.get(key) and not key.startswith(("arms.", "ablation.", "speed."))
     ]
 
 

@@ -24,21 +24,16 @@ from typing import Any
 import numpy as np
 
 from distil import config
-from distil.config import ROOT, Checked
+from distil.config import MAIN, PLAIN, ROOT, Checked
 
 RESULTS = Path(os.environ.get("DISTIL_RESULTS") or ROOT / "results").expanduser().resolve()
 ARTIFACTS = Path(os.environ.get("DISTIL_ARTIFACTS") or ROOT / "artifacts").expanduser().resolve()
-NOTEBOOKS = {
-    "data": "01_data",
-    "teacher": "02_teacher",
-    "transfer-set": "03_transfer_set",
-    "student": "04_student",
-    "speed": "05_speed",
-    "results": "06_results",
-    "ablation": "07_ablation",
-}
+CHAPTERS = "01_data 02_teacher 03_transfer_set 04_student 05_speed 06_results 07_ablation"
+NOTEBOOKS = {name[3:].replace("_", "-"): name for name in CHAPTERS.split()}  # stage -> chapter
+PAGES = ("results", "ablation")  # chapters that only read records
 PIECES = "pieces:"  # before a model whose word pieces are the vectors
 CARRIERS = ("config", "records")  # modules that only carry values, which are compared themselves
+Settings = Checked | Mapping[str, Any]
 Predictions = Mapping[str, tuple[np.ndarray, np.ndarray]]  # split -> logits [N, labels], labels [N]
 
 
@@ -71,70 +66,67 @@ class Step:
     def path(self) -> Path:
         """The file of the step's record."""
         if self.arm:
-            name = f"{self.stage}-seed{self.seed}.json"
-            return RESULTS / "runs" / self.profile / self.task / self.arm / name
-        if self.stage == "data":
-            return RESULTS / "data" / self.profile / f"{self.task}.json"
-        if self.stage == "speed":
-            return RESULTS / "speed" / f"{self.profile}.json"
+            folder = RESULTS / "runs" / self.profile / self.task / self.arm
+            return folder / f"{self.stage}-seed{self.seed}.json"
+        kind = "report" if self.stage in PAGES else self.stage
         end = "-ablation" if self.stage == "ablation" else ""
-        return RESULTS / "report" / f"{self.profile}{end}.json"
-
-    def folder(
-        self, settings: Checked | Mapping, inputs: Mapping[str, str], precision: str = ""
-    ) -> Path:
-        """Return the working folder, named by settings, inputs, code and number format."""
-        return self._folder(as_config(settings), inputs, code(self.stage), precision)
-
-    def _folder(self, values: Any, inputs: Mapping, code_: Mapping, precision: str) -> Path:
-        known = json.dumps([values, dict(inputs), dict(code_), precision], sort_keys=True)
-        digits = hashlib.sha256(known.encode()).hexdigest()[:8]
-        name = f"{self.stage}-seed{self.seed}-{digits}" if self.arm else f"{self.stage}-{digits}"
-        return ARTIFACTS / self.profile / self.task / self.arm / name
-
-    def finished(self) -> Path:
-        """Return the folder that the step's record speaks of, whether it is there or not."""
-        record = self.read()
-        parts = (record["config"], record.get("inputs", {}), record.get("code", {}))
-        return self._folder(*parts, record.get("precision", ""))
+        return RESULTS / kind / f"{Path(self.profile, self.task)}{end}.json"
 
     def sibling(self, stage: str) -> "Step":
         """Return the step whose ``stage`` this one uses: its arm's own, or the main arm's."""
+        task = self.task or "sst2"  # chapter 05 has no task and times SST-2's student
         if stage == "data":
-            return Step("data", self.profile, self.task)
-        arm = config.made_by(self.profile, self.arm or config.MAIN, stage)
-        return Step(stage, self.profile, self.task, arm, self.seed if stage == "student" else 0)
+            return Step("data", self.profile, task)
+        arm = config.made_by(self.profile, self.arm or MAIN, stage)
+        return Step(stage, self.profile, task, arm, self.seed if stage == "student" else 0)
 
     def reads(self) -> list["Step"]:
         """Return the steps whose files this one reads."""
-        if self.stage == "speed":
-            return [Step("student", self.profile, "sst2", config.MAIN, self.seed)]
-        if self.stage == "student" and self.arm != config.PLAIN:
-            return [self.sibling("data"), self.sibling("transfer-set")]
-        before = {"teacher": ["data"], "transfer-set": ["data", "teacher"], "student": ["data"]}
+        before = {"teacher": ["data"], "transfer-set": ["data", "teacher"], "speed": ["student"]}
+        before["student"] = ["data"] if self.arm == PLAIN else ["data", "transfer-set"]
         return [self.sibling(stage) for stage in before.get(self.stage, [])]
 
-    def inputs(self, settings: Checked | Mapping) -> dict[str, str]:
+    def inputs(self, settings: Settings) -> dict[str, str]:
         """Return name -> sha256 of all that the step reads: other steps' files and the user's.
 
         A source that is no local path (``packages``, a hub id with its commit) is pinned by its
         name in the settings, and a report reads every record of its profile.
         """
-        if self.stage in ("results", "ablation"):
+        if self.stage in PAGES:
             return evidence(self.profile)
-        values = settings.model_dump() if isinstance(settings, Checked) else settings
-        found = {}
+        values, found = dict(settings), {}
         for step in self.reads():
-            record = step.read()
-            key = "digests" if step.stage == "data" else "outputs"
-            found |= {f"{step.stage}/{name}": sha for name, sha in record[key].items()}
-        if self.stage == "data":
-            source = config.TOY if values["source"] == "toy" else Path(values["source"])
-            return sources("source", source / config.task(self.task).folder)
-        for kind in ("model", "vectors"):
-            if kind in values:
-                found |= sources(kind, Path(values[kind].removeprefix(PIECES)))
+            made = step.read()["digests" if step.stage == "data" else "outputs"]
+            found |= {f"{step.stage}/{name}": digest for name, digest in made.items()}
+        for kind in {"source", "model", "vectors"} & set(values):
+            path = Path(values[kind].removeprefix(PIECES)).expanduser()
+            if kind == "source":
+                path = (config.TOY if values[kind] == "toy" else path) / config.task(
+                    self.task
+                ).folder
+            files = sorted(path.rglob("*")) if path.is_dir() else [path]
+            home = path if path.is_dir() else path.parent
+            names = {f"{kind}/{f.relative_to(home).as_posix()}": f for f in files if f.is_file()}
+            found |= {name: sha256(file) for name, file in names.items()}
         return found
+
+    def folder(
+        self,
+        settings: Settings,
+        inputs: Mapping[str, str],
+        precision: str = "",
+        code_: Mapping[str, str] | None = None,
+    ) -> Path:
+        """Return the working folder, named by settings, inputs, code and number format."""
+        parts = [as_config(settings), dict(inputs), code_ or code(self.stage), precision]
+        digits = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
+        seed = f"-seed{self.seed}" if self.arm else ""
+        return ARTIFACTS / self.profile / self.task / self.arm / f"{self.stage}{seed}-{digits}"
+
+    def finished(self) -> Path:
+        """Return the folder that the step's record speaks of, whether it is there or not."""
+        made = {"inputs": {}, "code": {}, "precision": ""} | self.read()
+        return self.folder(made["config"], made["inputs"], made["precision"], made["code"])
 
     def files(self) -> Path:
         """Return the finished folder, after a look at every file that the record names.
@@ -153,15 +145,20 @@ class Step:
 
     def read(self) -> dict[str, Any]:
         """Return the step's record; a RecordError if there is none or it cannot be read."""
-        return read(self.path)
+        with _readable(self.path):
+            return json.loads(self.path.read_text(encoding="utf-8"))
 
     def predictions(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Return split -> (logits [N, labels], labels [N]) of the step's record."""
-        return read_predictions(self.path)
+        path = self.path.with_suffix(".npz")
+        with _readable(path), np.load(path, allow_pickle=False) as arrays:
+            splits = [name.removesuffix("_logits") for name in arrays if name.endswith("_logits")]
+            labels = {split: arrays[f"{split}_labels"].astype(np.int64) for split in splits}
+            return {split: (arrays[f"{split}_logits"], labels[split]) for split in splits}
 
     def write(
         self,
-        settings: Checked | Mapping,
+        settings: Settings,
         inputs: Mapping[str, str],
         outputs: Mapping[str, str],
         predictions: Predictions | None = None,
@@ -169,44 +166,43 @@ class Step:
     ) -> dict[str, Any]:
         """Write predictions and record, each whole or not at all, and return the record.
 
-        Args:
-            settings: the step's settings; ``inputs``, ``outputs``: file name -> sha256.
-            predictions: split -> (logits, labels); the record gets their metrics.
-            facts: further keys, such as ``seconds``, ``device``, ``history``.
+        ``inputs`` and ``outputs`` are file name -> sha256. The record gets the metrics of the
+        predictions and further ``facts``, such as ``seconds``, ``device`` and ``history``.
         """
         record = {"profile": self.profile, "task": self.task}
         if self.arm:
-            data = read(Step("data", self.profile, self.task).path)
-            record |= {"dataset": data["dataset"], "role": self._role(), "rows": data["rows"]}
+            data, kind = (
+                self.sibling("data").read(),
+                "baseline" if self.arm == PLAIN else "distilled",
+            )
+            role = f"student-{kind}" if self.stage == "student" else self.stage
+            record |= {"dataset": data["dataset"], "role": role, "rows": data["rows"]}
         record |= {"seed": self.seed, "config": as_config(settings)}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         if predictions:
-            record["metrics"] = _metrics(self.task, predictions)
+            from distil import metrics  # here, because scipy takes a second to import
+
+            f1, arrays = config.task(self.task).f1, {}
+            record["metrics"] = {
+                s: metrics.evaluate(*pair, f1=f1) for s, pair in predictions.items()
+            }
+            for split, (logits, labels) in predictions.items():
+                small = np.min_scalar_type(np.max(labels, initial=0))
+                arrays[f"{split}_logits"] = np.asarray(logits, np.float32)
+                arrays[f"{split}_labels"] = np.asarray(labels, small)
+            np.savez_compressed(packed := io.BytesIO(), **arrays)
+            write_whole(self.path.with_suffix(".npz"), packed.getvalue())
         if "seconds" in facts:
             facts["seconds"] = round(facts["seconds"], 1)
         record |= {"inputs": dict(inputs), "outputs": dict(outputs)} | facts
         record |= {"arm": self.arm, "code": code(self.stage)} | provenance()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if predictions:
-            write_whole(self.path.with_suffix(".npz"), _npz(predictions))
         write_whole(self.path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
         return record
 
-    def _role(self) -> str:
-        if self.stage != "student":
-            return self.stage
-        return "student-baseline" if self.arm == config.PLAIN else "student-distilled"
 
-
-def _metrics(task: str, predictions: Predictions) -> dict[str, Any]:
-    from distil import metrics
-
-    f1 = config.task(task).f1
-    return {split: metrics.evaluate(*pair, f1=f1) for split, pair in predictions.items()}
-
-
-def as_config(settings: Checked | Mapping) -> dict[str, Any]:
+def as_config(settings: Settings) -> dict[str, Any]:
     """Return settings as a record keeps them: a folder by its last part, so no path is published."""
-    values = settings.model_dump() if isinstance(settings, Checked) else dict(settings)
+    values = dict(settings)
     for key, value in values.items():
         path = str(value).removeprefix(PIECES)
         if isinstance(value, str) and path.startswith(("/", "~", ".")):
@@ -217,22 +213,28 @@ def as_config(settings: Checked | Mapping) -> dict[str, Any]:
 def provenance() -> dict[str, Any]:
     """Return the versions and the commit behind a record; ``dirty`` if code differs from the commit."""
     packages = ("torch", "transformers", "datasets", "nltk", "numpy")
-    changed = _git("status", "--porcelain", "--", "distil", "configs", "notebooks/0[1-5]*")
     return {
         "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
-        "git": {"commit": _git("rev-parse", "HEAD") or "unknown", "dirty": bool(changed)},
+        "git": {"commit": _git("rev-parse", "HEAD") or "unknown", "dirty": _dirty()},
     }
 
 
+def _dirty() -> bool:
+    changed = _git("status", "--porcelain", "--", "distil", "configs", "notebooks/0[1-5]*")
+    for path in (ROOT / line.split()[-1] for line in changed.splitlines()):
+        chapter = path.suffix == ".ipynb" and path.exists()
+        committed = chapter and _git("show", f"HEAD:./notebooks/{path.name}")
+        if not committed or _cells(committed) != _cells(path.read_text(encoding="utf-8")):
+            return True
+    return False  # outputs of a chapter are no code
+
+
 def _git(*words: str) -> str:
-    try:
-        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired):  # no git here: the record says "unknown"
+    """Return what git prints: nothing where git or its repository is missing."""
+    if not shutil.which("git"):
         return ""
+    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
     return done.stdout.strip() if done.returncode == 0 else ""
-
-
-# --- what a step depends on -----------------------------------------------------------------------
 
 
 @functools.cache
@@ -241,20 +243,24 @@ def code(stage: str) -> dict[str, str]:
 
     Code is read as syntax trees without docstrings, so that prose and comments change nothing.
     """
-    notebook = ROOT / "notebooks" / f"{NOTEBOOKS[stage]}.ipynb"
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    code_cells = [cell for cell in cells if cell["cell_type"] == "code"]
-    own = [c for c in code_cells if "parameters" not in c["metadata"].get("tags", [])]
-    tree = ast.parse("\n".join("".join(cell["source"]) for cell in own))
-    found, waiting = {notebook.stem: _tree_digest(tree)}, _imports(tree)
+    chapter = Step(stage, "").notebook
+    found, waiting = {}, {chapter.stem: _cells(chapter.read_text(encoding="utf-8"))}
     while waiting:
-        name = waiting.pop()
-        path = ROOT / "distil" / f"{name.replace('.', '/')}.py"
-        if name not in found and name not in CARRIERS and path.exists():
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-            found[name] = _tree_digest(tree)
-            waiting |= _imports(tree)
+        name, text = waiting.popitem()
+        tree = ast.parse(text)
+        found[name] = _tree_digest(tree)
+        for other in _imports(tree) - set(found) - set(CARRIERS):
+            path = ROOT / "distil" / f"{other.replace('.', '/')}.py"
+            if path.exists():
+                waiting[other] = path.read_text(encoding="utf-8")
     return dict(sorted(found.items()))
+
+
+def _cells(notebook: str) -> str:
+    """Return the code of a notebook, without the cell of parameters."""
+    cells = [cell for cell in json.loads(notebook)["cells"] if cell["cell_type"] == "code"]
+    own = [cell for cell in cells if "parameters" not in cell["metadata"].get("tags", [])]
+    return "\n".join("".join(cell["source"]) for cell in own)
 
 
 def _imports(tree: ast.Module) -> set[str]:
@@ -268,30 +274,19 @@ def _imports(tree: ast.Module) -> set[str]:
 
 
 def _tree_digest(tree: ast.Module) -> str:
-    explained = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
     for node in ast.walk(tree):
-        if isinstance(node, explained) and ast.get_docstring(node):
+        if isinstance(node, kinds) and ast.get_docstring(node):
             node.body = node.body[1:]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:8]
 
 
 def evidence(profile: str) -> dict[str, str]:
     """Return the sha256 of every record of a profile, and of the paper's numbers, by path."""
-    found = [RESULTS / "speed" / f"{profile}.json"]
-    for kind in ("data", "runs"):
-        found += sorted((RESULTS / kind / profile).rglob("*.json"))
-    there = {path.relative_to(RESULTS).as_posix(): path for path in found if path.exists()}
-    there["paper.json"] = ROOT / "results" / "paper.json"
-    return {name: sha256(path) for name, path in there.items()}
-
-
-def sources(kind: str, path: Path) -> dict[str, str]:
-    """Return ``<kind>/<file>`` -> sha256 of a local file or of all files of a local folder."""
-    path = path.expanduser()
-    if path.is_file():
-        return {f"{kind}/{path.name}": sha256(path)}
-    files = sorted(path.rglob("*")) if path.is_dir() else []
-    return {f"{kind}/{f.relative_to(path).as_posix()}": sha256(f) for f in files if f.is_file()}
+    patterns = (f"data/{profile}/*.json", f"runs/{profile}/**/*.json", f"speed/{profile}.json")
+    paths = {path for pattern in patterns for path in RESULTS.glob(pattern)}
+    found = {path.relative_to(RESULTS).as_posix(): sha256(path) for path in sorted(paths)}
+    return found | {"paper.json": sha256(ROOT / "results" / "paper.json")}
 
 
 def sha256(path: Path) -> str:
@@ -300,14 +295,23 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-# --- files that appear whole ----------------------------------------------------------------------
-
-
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file whole or not at all: a killed process or a full disk leaves the old one."""
     part = path.with_name(f"{path.name}.part")
     part.write_bytes(content.encode() if isinstance(content, str) else content)
     os.replace(part, path)
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Raise a RecordError if the block cannot read the file; damaged archives fail in many ways."""
+    try:
+        yield
+    except Exception as error:
+        gone = isinstance(error, FileNotFoundError)
+        problem = "no record" if gone else f"damaged record ({' '.join(str(error).split()):.80})"
+        remedy = "delete what is left of it and run 'make reproduce', or restore it from git"
+        raise RecordError(f"{problem} {short(path)}: {remedy}") from None
 
 
 @contextlib.contextmanager
@@ -338,39 +342,3 @@ def short(path: Path) -> str:
         if path.is_relative_to(root):
             return str(Path(name) / path.relative_to(root))
     return str(path)
-
-
-def read(path: Path) -> dict[str, Any]:
-    """Return one record; a RecordError if it is missing or not JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        problem = "no record"
-    except ValueError as error:
-        problem = f"damaged record ({str(error)[:80]})"
-    raise RecordError(f"{problem} {short(path)}: run 'make reproduce', or restore it from git")
-
-
-def read_predictions(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return split -> (logits [N, labels], labels [N]) of the record at ``path``."""
-    try:
-        with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
-            splits = [name.removesuffix("_logits") for name in arrays if name.endswith("_logits")]
-            labels = {split: arrays[f"{split}_labels"].astype(np.int64) for split in splits}
-            return {split: (arrays[f"{split}_logits"], labels[split]) for split in splits}
-    except Exception as error:  # a damaged archive fails in many ways
-        raise RecordError(
-            f"{short(path.with_suffix('.npz'))} is missing or damaged ({str(error)[:120]}): delete it "
-            "and its record and run 'make reproduce', or restore both from git"
-        ) from None
-
-
-def _npz(predictions: Predictions) -> bytes:
-    arrays: dict[str, np.ndarray] = {}
-    for split, (logits, labels) in predictions.items():
-        small = np.int8 if np.max(labels, initial=0) < 128 else np.int32
-        arrays[f"{split}_logits"] = np.asarray(logits, np.float32)
-        arrays[f"{split}_labels"] = np.asarray(labels, small)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()

@@ -14,72 +14,56 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, NoReturn
 
 if __name__ == "__main__" and not (Path(__file__).parents[1] / "Makefile").exists():
     sys.exit("error: run me in a clone: an installed package has no notebooks, configs and records")
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from distil import config, records
 from distil.config import MAIN, PLAIN, ConfigError
-from distil.records import ARTIFACTS, NOTEBOOKS, RESULTS, ROOT, RecordError, Step
+from distil.records import ARTIFACTS, NOTEBOOKS, PAGES, RESULTS, ROOT, RecordError, Step
 
 Graph = dict[Step, set[Step]]  # step -> the steps that must be done before it
-PAGES = ("results", "ablation")  # chapters that only read records
 
 
 class StepError(RuntimeError):
     """A chapter did not get through; the message names the cell and the copy to read."""
 
 
-# --- which steps there are ------------------------------------------------------------------------
-
-
-def graph(profile: str, tasks: Iterable[str], seeds: Iterable[int], ablation: bool) -> Graph:
+def graph(profile: str, tasks: Collection[str], seeds: list[int], ablation: bool) -> Graph:
     """Return the steps of a profile with what each waits for, the most urgent ones first.
 
-    Args:
-        seeds: seeds of the plain and the distilled students.
-        ablation: whether every arm runs with all its seeds, or only the quick ones with the first.
+    ``seeds`` are those of the plain and the distilled students. With ``ablation`` every arm runs
+    with all its seeds, without it only the quick ones with the first.
     """
-    options, seeds = config.profile(profile)["ablation"], list(seeds)
-    wanted = [(arm, seed) for arm in (MAIN, PLAIN) for seed in seeds]
-    others = [name for name in config.arms(profile) if name not in (MAIN, PLAIN)]
-    if ablation:
-        wanted += [(arm, seed) for arm in (MAIN, PLAIN, *others) for seed in options["seeds"]]
-    else:
-        wanted += [(arm, options["seeds"][0]) for arm in others if arm in options["quick"]]
-    found: Graph = {}
-    for arm, seed in dict.fromkeys(wanted):
-        for task in tasks:
-            meant = config.arm(profile, arm).tasks
-            if not meant or task in meant:
-                _add(found, Step("student", profile, task, arm, seed))
-    found = dict(sorted(found.items(), key=lambda item: _urgency(item[0])))
+    options, found = config.profile(profile).ablation, {}
+    quick = [] if ablation else [(arm, options.seeds[0]) for arm in options.quick]
+    every = [(arm, seed) for arm in config.arms(profile) for seed in options.seeds if ablation]
+    waiting = [
+        Step("student", profile, task, arm, seed)
+        for arm, seed in [*((arm, seed) for arm in (MAIN, PLAIN) for seed in seeds), *quick, *every]
+        for task in config.arm(profile, arm).tasks or tasks
+        if task in tasks
+    ]
+    while waiting:
+        step = waiting.pop(0)
+        found[step] = set(step.reads())
+        waiting += found[step]
+    urgency = {step: (list(NOTEBOOKS).index(step.stage), step.arm != MAIN) for step in found}
+    found = {step: found[step] for step in sorted(found, key=urgency.get)}
     if "sst2" in tasks:
         found[Step("speed", profile, seed=seeds[0])] = set(found)
-    for page in PAGES if "sst2" in tasks and (ablation or options["quick"]) else PAGES[:1]:
-        found[Step(page, profile)] = {step for step in found if step.stage not in PAGES}
-    return found
-
-
-def _add(found: Graph, step: Step) -> None:
-    found[step] = set(step.reads())
-    for before in found[step]:
-        _add(found, before)
-
-
-def _urgency(step: Step) -> tuple[int, int]:
-    """Return a key for sorting: the long chains go first, and the rest fills their gaps."""
-    stage = list(NOTEBOOKS).index(step.stage)
-    return (step.stage == "student") + (step.arm != MAIN and step.stage == "student"), stage
+    pages = PAGES if "sst2" in tasks and (ablation or quick) else PAGES[:1]
+    return found | {Step(page, profile): set(found) for page in pages}
 
 
 def settings(step: Step) -> Any:
-    """Return the settings of a step; GLUE_DIR takes the place of the hub. None for a report."""
+    """Return the settings of a step; GLUE_DIR takes the place of the hub. Nothing for a report."""
     if step.stage in PAGES:
         return {}
     found = config.settings(step.profile, step.stage, step.task, step.arm or MAIN)
@@ -91,94 +75,85 @@ def settings(step: Step) -> Any:
     return found
 
 
-# --- why a step must run --------------------------------------------------------------------------
-
-
-def reason(step: Step, rebuilt: Iterable[Step] = ()) -> str:
+def reason(step: Step, rebuilt: Collection[Step] = ()) -> str:
     """Return in words why a step must run, or nothing if its record says what it would say now.
 
-    Args:
-        rebuilt: steps that run before it.
+    ``rebuilt`` are the steps that run before it.
     """
     if not step.path.exists():
         return "no record"
-    now, record = settings(step), step.read()
-    if text := _changes(record.get("config", {}), records.as_config(now)):
-        return text
-    waits = step.reads() if step.stage not in PAGES else rebuilt
-    if before := next((one for one in waits if one in rebuilt), None):
-        return f"{before.name} is rebuilt"
-    try:
-        inputs = step.inputs(now)
-    except RecordError as error:
-        return str(error)
-    if text := _changes(record.get("inputs", {}), inputs, "read"):
-        return text
-    if text := _changes(record.get("code", {}), records.code(step.stage), "code"):
-        return text
-    if record.get("outputs") and not step.finished().is_dir():
-        return f"its folder {records.short(step.finished())} is not here"
-    return ""
+    now, record = settings(step), {"inputs": {}, "code": {}, "outputs": {}} | step.read()
+    waits = rebuilt if step.stage in PAGES else step.reads()
+    gone = f"its folder {records.short(step.finished())} is not here"
+    return (
+        _difference("{0} {1} -> {2}", record["config"], records.as_config(now))
+        or next((f"{before.name} is rebuilt" for before in waits if before in rebuilt), "")
+        or _difference("{0} has changed", record["inputs"], step.inputs(now))
+        or _difference("code of {0}", record["code"], records.code(step.stage))
+        or (gone if record["outputs"] and not step.finished().is_dir() else "")
+    )
 
 
-def _changes(before: dict[str, Any], after: dict[str, Any], kind: str = "") -> str:
+def _difference(words: str, before: Mapping, after: Mapping) -> str:
     """Return the first three differences in words: ``n_iter 6 -> 7``, ``code of augment``."""
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-    if kind == "code":
-        found = [f"code of {name}" for name in names]
-    elif kind:
-        found = [f"{name} {'has changed' if name in before else 'is new'}" for name in names]
-    else:
-        found = [f"{name} {before.get(name)} -> {after.get(name)}" for name in names]
+    found = [words.format(name, before.get(name), after.get(name)) for name in names]
     return ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
 
 
 def plan(steps: Graph) -> dict[Step, str]:
     """Return the steps that must run, each with its reason."""
     found: dict[Step, str] = {}
-    waiting = dict(steps)
-    while waiting:
-        ready = [step for step, before in waiting.items() if not before & set(waiting)]
-        for step in ready:
-            if text := reason(step, found):
-                found[step] = text
-            del waiting[step]
+    for step in TopologicalSorter(steps).static_order():
+        if text := reason(step, found):
+            found[step] = text
     return found
-
-
-# --- one step -------------------------------------------------------------------------------------
 
 
 def run_step(step: Step) -> str:
     """Run a step's chapter if it must run, and return the reason; a step runs once at a time.
 
+    The folders that earlier settings or code of the step have left are removed then.
+
     Raises:
         StepError: a cell failed, or the chapter wrote no record.
     """
-    locks = ARTIFACTS / step.profile / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    with FileLock(locks / f"{step.name.replace(' ', '-')}.lock"):
+    with FileLock(_place(step, "locks", ".lock")):
         if text := reason(step):
             _execute(step)
-            _sweep(step)
+            kept = step.finished()
+            for folder in kept.parent.glob(f"{kept.name[:-8]}*"):
+                if folder != kept:
+                    shutil.rmtree(folder)
         return text
 
 
+def _place(step: Step, kind: str, suffix: str) -> Path:
+    """Return the file of a step among the locks, the logs or the running copies."""
+    folder = ARTIFACTS / step.profile / kind
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{step.name.replace(' ', '-')}{suffix}"
+
+
 def _execute(step: Step) -> None:
-    import nbformat
+    """Run the chapter in a copy of it, and publish the copy if it has written the record."""
     import papermill
 
     os.environ |= {"JUPYTER_PREFER_ENV_PATH": "1", "TRANSFORMERS_VERBOSITY": "error"}
     os.environ |= {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
     os.environ.setdefault("HF_DATASETS_CACHE", str(ARTIFACTS / "cache"))
-    copy = ARTIFACTS / step.profile / "executed" / f"{step.name.replace(' ', '-')}.ipynb"
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    before = step.path.stat().st_ino if step.path.exists() else None
+    copy, before = (
+        _place(step, "executed", ".ipynb"),
+        step.path.exists() and step.path.stat().st_ino,
+    )
+    names = {key: getattr(step, key) for key in ("profile", "task", "arm") if getattr(step, key)}
+    if step.stage not in PAGES:
+        names |= {"seed": step.seed, **dict(settings(step))}
     try:
-        papermill.execute_notebook(
-            str(step.notebook),
-            str(copy),
-            _parameters(step),
+        executed = papermill.execute_notebook(
+            step.notebook,
+            copy,
+            names,
             kernel_name="python3",
             extra_arguments=["--log-level=CRITICAL"],
             cwd=ROOT,
@@ -196,66 +171,49 @@ def _execute(step: Step) -> None:
         raise StepError(f"{step.name}: {error} (out of memory?)") from None
     if not step.path.exists() or step.path.stat().st_ino == before:
         raise StepError(f"{step.name}: every cell ran, but none wrote {records.short(step.path)}")
-    _publish(step, nbformat.read(copy, as_version=4))
+    _publish(step, executed)
 
 
-def _parameters(step: Step) -> dict[str, Any]:
-    names = {"profile": step.profile}
-    if step.task:
-        names |= {"task": step.task}
-    if step.arm:
-        names |= {"arm": step.arm}
-    if step.stage not in PAGES:
-        names |= {"seed": step.seed} | settings(step).model_dump()
-    return names
+def _kept(step: Step) -> Path:
+    """Return where the executed chapter of a step is kept.
+
+    ``notebooks/`` shows the main arm of ``offline`` on SST-2. Other copies of seed 0 whose data may
+    be passed on go to ``results/``, and the rest stays in ``artifacts/``.
+    """
+    public = config.settings(step.profile, "data").source in ("toy", "packages")
+    ours = step.stage in (*PAGES, "speed") or (public and step.arm in ("", MAIN, PLAIN))
+    main = step.profile == "offline" and step.task in ("", "sst2") and step.arm in ("", MAIN)
+    if public and main and not step.seed and ROOT / "results" == RESULTS:
+        return step.notebook
+    folder = RESULTS if ours and not step.seed else ARTIFACTS / step.profile
+    end = f"-{step.arm}" if step.stage == "student" else ""
+    return folder / "executed" / step.profile / step.task / f"{step.notebook.stem}{end}.ipynb"
 
 
 def _publish(step: Step, executed: Any) -> None:
-    """Keep the executed chapter without what belongs to this machine or to this one run.
-
-    Copies of seed 0 whose data may be passed on go to ``results/``, the others stay in
-    ``artifacts/``. The two report chapters keep the outputs of ``offline`` in ``notebooks/``.
-    """
+    """Keep the executed chapter without what belongs to this machine or to this one run."""
     import nbformat
 
-    executed.metadata = {key: executed.metadata[key] for key in ("kernelspec", "language_info")}
     for cell in executed.cells:
         cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
         if cell.cell_type == "code":
             cell.outputs = [one for one in cell.outputs if one.get("name") != "stderr"]
-    text = nbformat.writes(executed) + "\n"
+    executed.metadata = {key: executed.metadata[key] for key in ("kernelspec", "language_info")}
+    text, target = nbformat.writes(executed), _kept(step)
     names = {str(ARTIFACTS): "artifacts", str(RESULTS): "results", str(ROOT): "."}
-    names[str(Path.home())] = "~"
-    if glue := os.environ.get("GLUE_DIR"):
-        names[glue] = "$GLUE_DIR"
+    names |= {str(Path.home()): "~", os.environ.get("GLUE_DIR") or str(ROOT): "$GLUE_DIR"}
     for folder in sorted(names, key=len, reverse=True):
         text = text.replace(folder, names[folder])
-    public = config.settings(step.profile, "data").source in ("toy", "packages")
-    ours = step.stage in (*PAGES, "speed") or (public and step.arm in ("", MAIN, PLAIN))
-    home = RESULTS if ours and not step.seed else ARTIFACTS / step.profile
-    end = f"-{step.arm}" if step.stage == "student" else ""
-    target = home / "executed" / step.profile / step.task / f"{NOTEBOOKS[step.stage]}{end}.ipynb"
+    page = nbformat.reads(text, as_version=4)
+    if target == step.notebook:
+        ran, page = {cell.id: cell for cell in page.cells}, nbformat.read(target, as_version=4)
+        for cell in page.cells:
+            if cell.cell_type == "code" and cell.id in ran:
+                cell.outputs = ran[cell.id].outputs
+                cell.execution_count = ran[cell.id].execution_count
+    page.metadata["distil"] = step.read()["git"]
     target.parent.mkdir(parents=True, exist_ok=True)
-    records.write_whole(target, text)
-    if step.stage in PAGES and step.profile == "offline" and ROOT / "results" == RESULTS:
-        notebook = nbformat.read(step.notebook, as_version=4)
-        found = {cell.id: cell for cell in nbformat.reads(text, as_version=4).cells}
-        for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
-            cell.outputs = found[cell.id].outputs
-            cell.execution_count = found[cell.id].execution_count
-        records.write_whole(step.notebook, nbformat.writes(notebook) + "\n")
-
-
-def _sweep(step: Step) -> None:
-    """Remove the folders that earlier settings or code of this step have left."""
-    if not step.read().get("outputs"):
-        return
-    kept = step.finished()
-    for folder in set(kept.parent.glob(f"{kept.name[:-8]}*")) - {kept}:
-        shutil.rmtree(folder)
-
-
-# --- all steps ------------------------------------------------------------------------------------
+    records.write_whole(target, nbformat.writes(page) + "\n")
 
 
 def reproduce(steps: Graph, jobs: int) -> int:
@@ -263,29 +221,28 @@ def reproduce(steps: Graph, jobs: int) -> int:
 
     After a failure no further step starts, and those that run may end.
     """
-    must, failed, told = plan(steps), 0, time.monotonic()
-    waiting = {step: before & set(must) for step, before in steps.items() if step in must}
-    slots: dict[int, tuple[Step, subprocess.Popen, float]] = {}
+    must, failed, told, ready = plan(steps), 0, time.monotonic(), []
+    waits = TopologicalSorter({step: steps[step] & set(must) for step in steps if step in must})
+    running: dict[int, tuple[Step, subprocess.Popen, float]] = {}  # by slot
     print(f"{len(must)} of {len(steps)} steps must run", flush=True)
-    while slots or (waiting and not failed):
-        busy = set(waiting) | {step for step, *_ in slots.values()}
-        for step in [step for step, before in waiting.items() if not before & busy]:
-            if failed or len(slots) == jobs:
-                break
-            del waiting[step]
-            slot = min(set(range(jobs)) - set(slots))
+    waits.prepare()
+    while running or (waits and not failed):
+        ready = sorted([*ready, *waits.get_ready()], key=list(steps).index)
+        while ready and len(running) < jobs and not failed:
+            step, slot = ready.pop(0), min(set(range(jobs)) - set(running))
             print(f"== {step.name}: {must[step]}", flush=True)
-            slots[slot] = step, _start(step, slot, jobs), time.monotonic()
+            running[slot] = step, _start(step, slot, jobs), time.monotonic()
         time.sleep(0.2)
-        if time.monotonic() - told > 30:
-            told = time.monotonic()
-            for step, *_ in slots.values():
-                print(f"   {step.name}: {_last_line(step):.110}", flush=True)
-        for slot, (step, process, since) in list(slots.items()):
+        for slot, (step, process, since) in list(running.items()):
             if process.poll() is not None:
-                del slots[slot]
+                del running[slot]
+                waits.done(step)
                 failed = failed or process.returncode
                 _tell(step, process.returncode, time.monotonic() - since)
+        if time.monotonic() - told > 30:
+            told = time.monotonic()
+            for step, *_ in running.values():
+                print(f"   {step.name}: {_last_line(step):.110}", flush=True)
     return failed
 
 
@@ -293,32 +250,28 @@ def _start(step: Step, slot: int, jobs: int) -> subprocess.Popen:
     """Start a step in a process of its own, with its share of the cores or a GPU of its own."""
     cores = os.cpu_count() or 1
     share = cores if step.stage == "speed" else -(-cores // jobs)
-    env = {"OMP_NUM_THREADS": str(share), "TQDM_MININTERVAL": "5"} | os.environ
+    environment = {"OMP_NUM_THREADS": str(share), "TQDM_MININTERVAL": "5"} | os.environ
     if gpus := _gpus():
-        env["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
-    words = [step.stage, "--profile", step.profile, "--seed", str(step.seed)]
-    words += ["--task", step.task, "--arm", step.arm or MAIN]
-    command = [sys.executable, "-m", "distil.run", "step", *words]
-    _log(step).parent.mkdir(parents=True, exist_ok=True)
-    with _log(step).open("w", encoding="utf-8") as log:
-        return subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT)
-
-
-def _log(step: Step) -> Path:
-    return ARTIFACTS / step.profile / "logs" / f"{step.name.replace(' ', '-')}.log"
+        environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
+    names = {"profile": step.profile, "task": step.task, "arm": step.arm, "seed": step.seed}
+    options = [f"--{key}={value}" for key, value in names.items() if value != ""]
+    command = [sys.executable, "-m", "distil.run", "step", step.stage, *options]
+    with _place(step, "logs", ".log").open("w", encoding="utf-8") as log:
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
 
 
 def _last_line(step: Step) -> str:
     """Return the last line that a step has printed: most often a progress bar."""
-    printed = _log(step).read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
-    return next((line for line in reversed(printed.splitlines()) if line.strip()), "")
+    printed = _place(step, "logs", ".log").read_text(encoding="utf-8", errors="replace")
+    return ([""] + [line for line in printed.splitlines() if line.strip()])[-1]
 
 
 def _tell(step: Step, status: int, seconds: float) -> None:
     if status == 0:
         print(f"   {step.name}: done in {seconds:.0f} s", flush=True)
     else:
-        print(f"{_last_line(step):.500}\n   its log: {records.short(_log(step))}", file=sys.stderr)
+        log = records.short(_place(step, "logs", ".log"))
+        print(f"{_last_line(step):.500}\n   its log: {log}", file=sys.stderr)
 
 
 def _gpus() -> list[str]:
@@ -328,17 +281,16 @@ def _gpus() -> list[str]:
     return [path.name.removeprefix("nvidia") for path in sorted(Path("/dev").glob("nvidia[0-9]*"))]
 
 
-# --- the command line -----------------------------------------------------------------------------
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Carry a command out; return 0, 1 for a failed step, 2 for a wrong setting."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # for a terminal that is not UTF-8
     try:
         return _command(_parse(arguments))
     except (ConfigError, RecordError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (StepError, OSError, Timeout) as error:
+    except (StepError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -348,9 +300,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _command(options: argparse.Namespace) -> int:
     if options.command == "step":
-        run_step(_step(options))
+        task = config.task(options.task).name if options.stage in ("data", *config.STAGES) else ""
+        arm = config.arm(options.profile, options.arm, task).name
+        arm = arm if options.stage in config.STAGES else ""
+        run_step(Step(options.stage, options.profile, task, arm, options.seed))
         return 0
-    tasks = [config.task(task).name for task in options.tasks.split()]
+    tasks = [config.task(task).name for task in options.tasks]
     if not tasks or not options.seeds or options.jobs < 0:
         raise ConfigError("wanted one task and one seed at least, and --jobs 0 or more")
     steps = graph(options.profile, tasks, options.seeds, options.ablation)
@@ -362,22 +317,9 @@ def _command(options: argparse.Namespace) -> int:
     jobs = options.jobs or len(_gpus()) or min(2, os.cpu_count() or 1)
     if failed := reproduce(steps, jobs):
         return failed
-    page = RESULTS / "executed" / options.profile / "06_results.ipynb"
-    print(f"Records of '{options.profile}' are complete: see {records.short(page)}")
+    page = records.short(_kept(Step("results", options.profile)))
+    print(f"Records of '{options.profile}' are complete: see {page}")
     return 0
-
-
-def _step(options: argparse.Namespace) -> Step:
-    """Return the step that the command names, after a check of its task, arm and settings."""
-    stage, task, arm = options.stage, "", ""
-    if stage in ("data", *config.STAGES):
-        task = config.task(options.task).name
-    if stage in config.STAGES:
-        arm = config.arm(options.profile, options.arm, task).name
-    config.profile(options.profile)
-    step = Step(stage, options.profile, task, arm, options.seed)
-    settings(step)
-    return step
 
 
 class _Parser(argparse.ArgumentParser):
@@ -403,18 +345,18 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         ("plan", "say which steps would run, and why"),
         ("step", "run one step, if it must run"),
     ):
-        command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("--profile", default="offline", help="a YAML file of configs/")
+        add = commands.add_parser(name, help=text, description=text).add_argument
+        add("--profile", default="offline", help="a YAML file of configs/")
         if name == "step":
-            command.add_argument("stage", choices=NOTEBOOKS, help="the chapter")
-            command.add_argument("--task", default="", help="a task of configs/tasks.yaml")
-            command.add_argument("--arm", default=MAIN, help="an arm of the profile")
-            command.add_argument("--seed", type=int, default=0, help="of weights and batches")
+            add("stage", choices=NOTEBOOKS, help="the chapter")
+            add("--task", default="", help="a task of configs/tasks.yaml")
+            add("--arm", default=MAIN, help="an arm of the profile")
+            add("--seed", type=int, default=0, help="of weights and batches")
         else:
-            command.add_argument("--tasks", default="sst2 qqp mnli", help="in quotes, by spaces")
-            command.add_argument("--seeds", type=_numbers, default="0", help="such as '0 1 2'")
-            command.add_argument("--ablation", action="store_true", help="every arm, all its seeds")
-            command.add_argument("--jobs", type=int, default=0, help="steps side by side")
+            add("--tasks", type=str.split, default="sst2 qqp mnli", help="in quotes, by spaces")
+            add("--seeds", type=_numbers, default="0", help="of the students, by spaces")
+            add("--ablation", action="store_true", help="every arm, all its seeds")
+            add("--jobs", type=int, default=0, help="steps side by side")
     return parser.parse_args(arguments)
 
 

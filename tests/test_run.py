@@ -1,6 +1,5 @@
 """The graph: what must run and why, on records that stand-ins write; then real processes."""
 
-import re
 import shutil
 import subprocess
 import sys
@@ -38,7 +37,8 @@ def pretend_all(graph):
 @pytest.fixture
 def smoke(home, monkeypatch):
     """The whole graph of the smoke profile with one quick arm, done."""
-    options = config.profile("smoke") | {"ablation": {"seeds": [0], "quick": ["real-only"]}}
+    ablation = config.Ablation(seeds=[0], quick=["real-only"])
+    options = config.profile("smoke").model_copy(update={"ablation": ablation})
     monkeypatch.setattr(config, "profile", lambda name: options)
     graph = run.graph("smoke", TASKS, [0], ablation=False)
     pretend_all(graph)
@@ -48,9 +48,9 @@ def smoke(home, monkeypatch):
 def change(monkeypatch, task, stage, **values):
     """Change a setting of one task as an edit of the YAML file would."""
     old = config.profile("smoke")
-    section = {stage: old["tasks"].get(task, {}).get(stage, {}) | values}
-    tasks = old["tasks"] | {task: old["tasks"].get(task, {}) | section}
-    monkeypatch.setattr(config, "profile", lambda name: old | {"tasks": tasks})
+    section = {stage: old.tasks.get(task, {}).get(stage, {}) | values}
+    update = {"tasks": old.tasks | {task: old.tasks.get(task, {}) | section}}
+    monkeypatch.setattr(config, "profile", lambda name: old.model_copy(update=update))
 
 
 def names(steps):
@@ -132,8 +132,8 @@ def test_folders_of_earlier_settings_go_and_those_of_other_seeds_stay(smoke, mon
     pretend(tenth)
     old = first.finished()
     change(monkeypatch, "qqp", "student", lr=0.5)
-    pretend(first)
-    run._sweep(first)
+    monkeypatch.setattr(run, "_execute", pretend)
+    assert run.run_step(first).startswith("lr ")
     assert first.files() and not old.exists() and list(old.parent.glob("student-seed10-*"))
 
 
@@ -225,17 +225,62 @@ def test_two_runs_at_once_do_not_run_one_step_twice(home):
     assert (home / "r/data/smoke/sst2.json").exists()
 
 
-def test_a_published_chapter_names_no_place_of_the_machine(home, monkeypatch):
+@pytest.fixture
+def executed(home, monkeypatch):
+    """Return a function that publishes a chapter with one output, and what its record says."""
+
+    def publish(step, output, cell_id="one"):
+        cells = [nbformat.v4.new_code_cell("1", outputs=[output], id=cell_id, execution_count=3)]
+        names = {"language_info": {"name": "x"}, "kernelspec": {"name": "x", "display_name": "x"}}
+        run._publish(
+            step, nbformat.v4.new_notebook(cells=cells, metadata=names | {"papermill": {}})
+        )
+
+    monkeypatch.setattr(Step, "read", lambda _: {"git": {"commit": "c0ffee", "dirty": False}})
+    return publish
+
+
+def test_a_published_chapter_names_its_commit_and_no_place_of_the_machine(
+    home, executed, monkeypatch
+):
     monkeypatch.setenv("GLUE_DIR", "/far/glue")
     monkeypatch.setenv("HOME", str(home))  # the folder that holds the other two
     places = [run.ARTIFACTS, run.RESULTS, config.ROOT, home, "/far/glue"]
-    outputs = [nbformat.v4.new_output("stream", text=f"{place}/x") for place in places]
-    cells = [nbformat.v4.new_code_cell("1", outputs=outputs)]
-    names = {"language_info": {"name": "x"}, "kernelspec": {"name": "x", "display_name": "x"}}
-    executed = nbformat.v4.new_notebook(cells=cells, metadata=names)
-    run._publish(Step("data", "smoke", "sst2"), executed)
-    page = (run.RESULTS / "executed/smoke/sst2/01_data.ipynb").read_text()
-    assert re.findall(r'"(\S+)/x"', page) == ["artifacts", "results", ".", "~", "$GLUE_DIR"]
+    text = "\n".join(f"{place}/x" for place in places)
+    executed(Step("data", "smoke", "sst2"), nbformat.v4.new_output("stream", text=text))
+    page = nbformat.read(run.RESULTS / "executed/smoke/sst2/01_data.ipynb", as_version=4)
+    (output,) = page.cells[0].outputs
+    assert output.text.split("/x") == ["artifacts", "\nresults", "\n.", "\n~", "\n$GLUE_DIR", ""]
+    assert page.metadata["distil"] == {"commit": "c0ffee", "dirty": False}
+    assert set(page.metadata) == {"kernelspec", "language_info", "distil"}
+
+
+@pytest.mark.parametrize("stage", records.NOTEBOOKS)
+def test_the_main_run_of_offline_is_what_notebooks_show(stage, home, executed, monkeypatch):
+    """Outputs, their count and the commit come from the run; sources and other cells stay."""
+    cells = [nbformat.v4.new_code_cell(source, id=source) for source in ("one", "two")]
+    own = nbformat.v4.new_notebook(cells=cells, metadata={"language_info": {"name": "python"}})
+    (home / "notebooks").mkdir()
+    for module in (records, run):
+        monkeypatch.setattr(module, "ROOT", home)
+    names = {"task": "sst2"} if stage in WORK else {}
+    names |= {"arm": "distilled"} if stage in config.STAGES else {}
+    step = Step(stage, "offline", **names)
+    nbformat.write(own, step.notebook)
+    executed(step, nbformat.v4.new_output("stream", text="shown"))
+    page = nbformat.read(step.notebook, as_version=4)
+    assert [cell.source for cell in page.cells] == ["one", "two"] and not page.cells[1].outputs
+    assert (page.cells[0].outputs[0].text, page.cells[0].execution_count) == ("shown", 3)
+    assert page.metadata == own.metadata | {"distil": {"commit": "c0ffee", "dirty": False}}
+    assert not list((home / "results").rglob("*.ipynb"))
+    before = step.notebook.read_bytes()
+    others = [Step(stage, "glue", **names), Step(stage, "offline", **names, seed=1)]
+    others += [Step(stage, "offline", **names | {"task": "qqp"})] if names else []
+    others += [Step(stage, "offline", **names | {"arm": "plain"})] if stage == "student" else []
+    for other in others:
+        executed(other, nbformat.v4.new_output("stream", text="other"))
+    assert step.notebook.read_bytes() == before
+    assert len([*home.rglob("executed/**/*.ipynb")]) == len(others)
 
 
 WRONG = {
