@@ -135,6 +135,12 @@ def _place(step: Step, kind: str, suffix: str) -> Path:
     return folder / f"{step.name.replace(' ', '-')}{suffix}"
 
 
+def parameters(step: Step) -> dict[str, Any]:
+    """Return what papermill passes to a step's chapter."""
+    names = {key: getattr(step, key) for key in ("profile", "task", "arm") if getattr(step, key)}
+    return names if step.stage in PAGES else names | {"seed": step.seed, **dict(settings(step))}
+
+
 def _execute(step: Step) -> None:
     """Run the chapter in a copy of it, and publish the copy if it has written the record."""
     import papermill
@@ -146,14 +152,11 @@ def _execute(step: Step) -> None:
         _place(step, "executed", ".ipynb"),
         step.path.exists() and step.path.stat().st_ino,
     )
-    names = {key: getattr(step, key) for key in ("profile", "task", "arm") if getattr(step, key)}
-    if step.stage not in PAGES:
-        names |= {"seed": step.seed, **dict(settings(step))}
     try:
         executed = papermill.execute_notebook(
             step.notebook,
             copy,
-            names,
+            parameters(step),
             kernel_name="python3",
             extra_arguments=["--log-level=CRITICAL"],
             cwd=ROOT,

@@ -158,7 +158,7 @@ def test_prose_is_no_code_and_a_change_reaches_the_stages_that_import_it_alone(c
     edit("distil/augment.py", '"""', '"""A word of ours. ')
     edit("distil/teacher.py", '    """', '    """A word of ours. ')
     edit("notebooks/03_transfer_set.ipynb", "The transfer set", "The set")
-    edit("notebooks/03_transfer_set.ipynb", "n_iter = 4", "n_iter = 5")
+    edit("notebooks/03_transfer_set.ipynb", "n_iter = 10", "n_iter = 11")
     edit("distil/config.py", "ge=0", "ge=2")
     assert changed() == [] and TEACHER.folder({}, {}) == folder
     edit("distil/augment.py", "MAX_NGRAM = 5", "MAX_NGRAM = 6")
