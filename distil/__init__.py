@@ -60,7 +60,7 @@ class Classifier:
         if len(parts) != 1 + self.pair or not all(isinstance(part, str) for part in parts):
             wanted = "a tuple of two strings" if self.pair else "a string"
             raise ValueError(f"wanted {wanted}, or a list of them, got {text!r:.80}")
-        words = (self._words(part) or [""] for part in parts)
+        words = (self._words(part) or [None] for part in parts)
         return [[self._ids.get(word, UNKNOWN) for word in sentence] for sentence in words]
 
 
@@ -70,7 +70,7 @@ def load(name: str | Path, weights: str | None = None) -> Classifier:
     ``weights`` is one of its files: by default ``student.onnx``, or ``model.safetensors`` where that
     file or ONNX Runtime is missing. Raises ValueError for what is not a student.
     """
-    folder = Path(name).expanduser()
+    folder = Path(str(name)).expanduser()
     if not folder.is_dir():
         wanted = f"wanted a folder, or 'user/name@commit' of the hub, got {str(name)!r:.99}"
         repository, at, commit = str(name).partition("@")
