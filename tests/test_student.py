@@ -137,7 +137,11 @@ def test_what_is_saved_is_what_is_loaded(pair, channels, pooling, tmp_path, capf
 
 @pytest.fixture(params=[False, True], ids=["single", "pair"])
 def released(request, tmp_path):
-    student.save(tmp_path, make(request.param), WORDS, LABELS)
+    net = make(request.param)
+    with torch.no_grad():
+        net.output.weight.mul_(9)
+        net.output.bias.zero_()
+    student.save(tmp_path, net, WORDS, LABELS)
     release.fill(tmp_path)
     return tmp_path
 
@@ -157,11 +161,13 @@ def test_every_runtime_gives_the_probabilities_of_the_student(released, monkeypa
         rows = [torch.tensor([encode(row, ids)]) for row in rows]
         inputs = [part for row in rows for part in (row, torch.tensor([row.shape[1]]))]
         wanted.append(net(*inputs).softmax(dim=1).detach().numpy()[0])
-    for model, error in zip(models, (1e-6, 1e-6, 0.05), strict=True):
+    for model, error in zip(models, (1e-6, 1e-6, 0.1), strict=True):
         np.testing.assert_allclose(model.predict_proba(texts), wanted, atol=error)
-        assert model(texts)[3] == model(texts[3])[0]
+        alone = model(texts[3])[0]["score"]
+        assert model(texts)[3]["score"] == pytest.approx(alone, abs=error)
     best = [{"label": LABELS[row.argmax()], "score": pytest.approx(row.max())} for row in wanted]
-    assert models[0](texts) == models[1](texts) == best and len({one["label"] for one in best}) > 1
+    assert models[0](texts) == best and models[1](texts) == best
+    assert np.ptp(wanted, axis=0).max() > 0.03
     (released / "tokenizer.json").unlink()  # as before a release
     assert distil.load(released)(texts) == models[1](texts)
 
