@@ -2,21 +2,20 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from distil.batching import encode
+from distil import FILES
+from distil import load as classify  # noqa: F401, the name that chapter 04 uses
 
 UNKNOWN_RANGE = 0.25  # Kim (2014): words without a vector are drawn from U(-0.25, 0.25)
 MAX_WORDS = 512  # a longer text is cut: its whole batch would be padded to its length
 FROZEN = {"random": [False], "static": [True], "tuned": [False], "multichannel": [True, False]}
-FILES = ("model.safetensors", "config.json", "vocabulary.json", "labels.json")
-CARD = "---\n{{ card_data }}\n---\nA student of BERT, to be read by `distil.student.classify`.\n"
+CARD = "---\n{{ card_data }}\n---\nA student of BERT, to be read by `distil.load`.\n"
 SHAPE = {Tensor: (lambda tensor: list(tensor.shape), torch.zeros)}  # config.json has no vectors
 
 
@@ -125,26 +124,3 @@ def load(folder: Path) -> tuple[BiLSTMStudent, dict[str, int]]:
         student = BiLSTMStudent.from_pretrained(folder, strict=True)
     words = json.loads((folder / "vocabulary.json").read_bytes())
     return student, {word: number for number, word in enumerate(words)}
-
-
-def classify(folder: str | Path) -> Callable[..., Any]:
-    """Return a function from a text, a pair (a tuple) or a list of them to label probabilities."""
-    from distil.words import tokenize  # here: nltk takes longer to start than the student
-
-    model, ids = load(Path(folder))
-    wanted = "a tuple of two strings" if model.pair else "a string"
-    labels = json.loads((Path(folder) / "labels.json").read_bytes())
-
-    def answer(text: Any = None) -> Any:
-        if isinstance(text, list):
-            return [answer(one) for one in text]
-        texts = text if isinstance(text, tuple) else (text,)
-        if len(texts) != 1 + model.pair or not all(isinstance(one, str) for one in texts):
-            raise ValueError(f"wanted {wanted}, or a list of them, got {text!r:.80}")
-        rows = [torch.tensor([encode(tokenize(one)[:MAX_WORDS], ids)]) for one in texts]
-        inputs = [part for row in rows for part in (row, torch.tensor([row.shape[1]]))]
-        with torch.inference_mode():
-            scores = model(*inputs).softmax(dim=1)[0].tolist()
-        return {label: round(score, 4) for label, score in zip(labels, scores, strict=True)}
-
-    return answer

@@ -13,7 +13,8 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from distil import config, teacher
+from distil import config, student, teacher
+from distil.student import BiLSTMStudent
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "film"]
@@ -22,6 +23,7 @@ SCRIPT = f"""
 import json, sys
 from pathlib import Path
 from safetensors.torch import save_file
+import distil
 from distil import embeddings, teacher
 out, answers = Path(sys.argv[1]), {{}}
 for name in ("new@{COMMIT}", "google@{COMMIT}", "new@{COMMIT[::-1]}", "unseen@{COMMIT}"):
@@ -35,6 +37,11 @@ for name in ("new@{COMMIT}", "google@{COMMIT}", "new@{COMMIT[::-1]}", "unseen@{C
 words = embeddings.build_vocabulary([["film", "unknown"]])
 table, share = embeddings.load_vectors("someone/vectors@{COMMIT}", words, seed=0)
 answers["vectors"] = [table[words.ids["film"]].tolist(), share]
+answers["student"] = distil.load("someone/student@{COMMIT}").predict_proba("a film").tolist()
+try:
+    distil.load("someone/unseen@{COMMIT}")
+except ValueError as error:
+    answers["unseen student"] = str(error)
 (out / "answers.json").write_text(json.dumps(answers))
 """
 
@@ -86,7 +93,11 @@ def write_vectors(folder, monkeypatch):
 def test_models_and_vectors_are_loaded_at_their_commit(tmp_path, monkeypatch):
     weights = {name: write_bert(tmp_path / name, name == "google") for name in ("new", "google")}
     write_vectors(tmp_path / "vectors", monkeypatch)
-    for name in (*weights, "vectors"):
+    torch.manual_seed(2)
+    sizes = {"hidden_size": 3, "fc_size": 4, "num_labels": 2, "dropout": 0.0, "pair": False}
+    net = BiLSTMStudent(torch.randn(4, 5), **sizes, channels="static", pooling="last").eval()
+    student.save(tmp_path / "student", net, ["", "", "a", "film"], ["no", "yes"])
+    for name in (*weights, "vectors", "student"):
         into_cache(tmp_path, name)
     own = os.environ | {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
@@ -94,6 +105,9 @@ def test_models_and_vectors_are_loaded_at_their_commit(tmp_path, monkeypatch):
     assert done.returncode == 0, done.stderr[-2000:]
     answers = json.loads((tmp_path / "answers.json").read_text())
     assert answers.pop("vectors") == [[3, 4, 5], 0.5]
+    probabilities = net(torch.tensor([[2, 3]]), torch.tensor([2])).softmax(dim=1).detach().numpy()
+    np.testing.assert_allclose(answers.pop("student"), probabilities, atol=1e-6)
+    assert "got 'someone/unseen@" in (line := answers.pop("unseen student")) and "\n" not in line
     for name, wanted in weights.items():
         assert answers.pop(f"{name}@{COMMIT}") == [2, 5, 6, 4, 1, 3]
         found = load_file(tmp_path / f"{name}@{COMMIT}")

@@ -1,12 +1,21 @@
 """The student against a hand-written numpy BiLSTM; what is saved is what is loaded and answers."""
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+import release
 import torch
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
 from scipy.special import expit
 from torch.nn import functional
 
-from distil import student
+import distil
+from distil import config, student, words
+from distil.batching import encode
 from distil.student import BiLSTMStudent
 
 SMALL = {"hidden_size": 5, "fc_size": 7, "num_labels": 3, "dropout": 0.0}
@@ -126,25 +135,89 @@ def test_what_is_saved_is_what_is_loaded(pair, channels, pooling, tmp_path, capf
         student.load(tmp_path / "s")
 
 
-@pytest.mark.parametrize("pair", [False, True])
-def test_a_saved_student_answers_texts_and_refuses_the_rest(pair, tmp_path):
-    student.save(tmp_path, make(pair), WORDS, LABELS)
-    classify = student.classify(tmp_path)
-    good, bad = (("Good", "bad"), ("bad", "bad")) if pair else ("Good", "bad")
-    row = [torch.tensor([[2]]), torch.tensor([1]), torch.tensor([[3]]), torch.tensor([1])]
-    probabilities = make(pair)(*row[: 2 + 2 * pair]).softmax(dim=1)[0].tolist()
-    scores = classify(good)
-    assert scores == pytest.approx(dict(zip(LABELS, probabilities, strict=True)), abs=1e-4)
-    assert classify([good, bad]) == [scores, classify(bad)] and classify([]) == []
-    mixed = "x" if pair else ("x", "y")
-    for wrong in ((), (None,), (float("nan"),), ([good, None],), (3,), (mixed,)):
+@pytest.fixture(params=[False, True], ids=["single", "pair"])
+def released(request, tmp_path):
+    net = make(request.param)
+    with torch.no_grad():
+        net.output.weight.mul_(9)
+        net.output.bias.zero_()
+    student.save(tmp_path, net, WORDS, LABELS)
+    release.fill(tmp_path)
+    return tmp_path
+
+
+def texts_of(model, n):
+    texts = ["Good bad good. " * (7 * i % 5) + ["", "bad", "é"][i % 3] for i in range(n)]
+    return list(zip(texts, texts[::-1], strict=True)) if model.pair else texts
+
+
+def test_every_runtime_gives_the_probabilities_of_the_student(released, monkeypatch):
+    net, ids = student.load(released)
+    monkeypatch.setattr(distil, "BATCH", 4)
+    models = [distil.load(released, name) for name in release.FORMS]
+    texts, wanted = texts_of(models[0], 23), []
+    for text in texts:
+        rows = [words.tokenize(part) for part in (text if models[0].pair else [text])]
+        rows = [torch.tensor([encode(row, ids)]) for row in rows]
+        inputs = [part for row in rows for part in (row, torch.tensor([row.shape[1]]))]
+        wanted.append(net(*inputs).softmax(dim=1).detach().numpy()[0])
+    for model, error in zip(models, (1e-6, 1e-6, 0.1), strict=True):
+        np.testing.assert_allclose(model.predict_proba(texts), wanted, atol=error)
+        alone = model(texts[3])[0]["score"]
+        assert model(texts)[3]["score"] == pytest.approx(alone, abs=error)
+    best = [{"label": LABELS[row.argmax()], "score": pytest.approx(row.max())} for row in wanted]
+    assert models[0](texts) == best and models[1](texts) == best
+    assert np.ptp(wanted, axis=0).max() > 0.03
+    (released / "tokenizer.json").unlink()  # as before a release
+    assert distil.load(released)(texts) == models[1](texts)
+
+
+def test_what_is_no_text_and_what_is_no_student_is_one_line(released):
+    model = distil.load(released)
+    good, mixed = texts_of(model, 1)[0], "x" if model.pair else ("x", "y")
+    for wrong in ((), (None,), (float("nan"),), ([],), ([good, None],), ({"a": 1},), (mixed,)):
         with pytest.raises(
             ValueError, match=r"^wanted [^\n]+, or a list of them, got [^\n]{1,90}$"
         ):
-            classify(*wrong)
-    if not pair:
-        whole = "good " * student.MAX_WORDS
-        assert classify(whole + "bad " * 9) == classify(whole) != classify("good " * 9 + "bad")
+            model(*wrong)
+    (released / "labels.json").unlink()
+    wrong = {"nowhere": "no such folder", None: "no such folder", released: "labels.json missing"}
+    for name, message in wrong.items():
+        with pytest.raises(ValueError, match=message):
+            distil.load(name)
+
+
+def test_a_long_text_is_cut(tmp_path):
+    student.save(tmp_path, make(), WORDS, LABELS)
+    whole, model = "good " * student.MAX_WORDS, distil.load(tmp_path)
+    assert model(whole + "bad " * 9) == model(whole) != model("good " * 9 + "bad")
+
+
+@pytest.mark.parametrize("runtime, other", [("onnxruntime", "torch"), ("torch", "onnxruntime")])
+def test_one_runtime_is_enough_and_nothing_else_is_imported(released, runtime, other):
+    gone = ["nltk", "scipy", "pydantic", "datasets", "pandas", "pyarrow", "transformers", other]
+    gone += ["huggingface_hub", "fcntl", "filelock"] * (runtime == "onnxruntime")
+    model = distil.load(released)
+    text = texts_of(model, 1)[0]
+    script = f"import sys; sys.modules |= dict.fromkeys({gone}); import distil; "
+    script += f"print(distil.load({str(released)!r})({text!r})[0]['score'])"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=config.ROOT, capture_output=True, text=True)
+    assert done.stderr == "" and float(done.stdout) == pytest.approx(model(text)[0]["score"])
+
+
+@pytest.fixture(scope="module")
+def cut_by_rules(tmp_path_factory):
+    path = tmp_path_factory.mktemp("rules") / "tokenizer.json"
+    path.write_text(json.dumps({"rules": release.rules(), "max_words": 512}), encoding="utf-8")
+    return distil._tokenizer(path)
+
+
+@given(st.text(st.characters(exclude_categories=["M", "Cc", "Cs"]) | st.sampled_from("'\".`,- nt")))
+@example("''Mr. D'ye\u00a0cannot -- 'tis (\"it\"). “So”... I'M gonna. \"No\"")
+def test_the_rules_of_a_release_cut_as_the_one_tokenizer_does(cut_by_rules, text):
+    assume("İ" not in text)  # it becomes an i and an accent, which NLTK's `regex` calls a letter
+    assert cut_by_rules(text) == words.tokenize(text)
 
 
 def test_long_texts_are_cut_and_others_are_as_they_were():

@@ -1,8 +1,7 @@
 """The student as an ONNX file, for runtimes other than PyTorch.
 
-ONNX's LSTM reads a batch with the length of each sentence in both directions and gives the last
-states, exactly as the student does, so the graph is written by hand. (PyTorch's exporter would
-unroll the recurrence to one length.)
+ONNX's LSTM reads sentences of different lengths in both directions and gives the last states, as the
+student does. The graph is written by hand: PyTorch's exporter would unroll it to one length.
 """
 
 from pathlib import Path
@@ -17,7 +16,7 @@ ENCODER = """
     inputs{n} = Transpose <perm = [1, 0, 2]> (vectors_of{n})
     lengths32{n} = Cast <to = 6> (lengths{n})
     "", last{n} = LSTM <hidden_size = {size}, direction = "bidirectional">
-        (inputs{n}, W, R, B, lengths32{n})
+        (inputs{n}, W{n}, R{n}, B, lengths32{n})
     states{n} = Transpose <perm = [1, 0, 2]> (last{n})
     h{n} = Flatten <axis = 1> (states{n})"""
 COMPARE = """
@@ -48,7 +47,10 @@ def to_onnx(student: BiLSTMStudent, path: Path) -> None:
     body += COMPARE * student.pair + HEAD.format(features="features" if student.pair else "h")
     outputs = f"float[batch, {student.output.out_features}] logits"
     graph = onnx.parser.parse_graph(f"student ({', '.join(inputs)}) => ({outputs}) {{{body}\n}}")
-    for name, tensor in _weights(student).items():
+    weights = _weights(student)
+    # Copies: ONNX Runtime's quantize_dynamic damages weights that two LSTMs share.
+    copies = {f"{name}2": weights[name] for name in ("W", "R") if student.pair}
+    for name, tensor in (weights | copies).items():
         array = tensor.detach().cpu().float().contiguous().numpy()
         graph.initializer.append(onnx.numpy_helper.from_array(array, name))
     opset = onnx.helper.make_opsetid("", 17)
