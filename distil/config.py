@@ -6,6 +6,7 @@ some stage on and shares the stages before that one with the main arm.
 """
 
 import functools
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CONFIGS, TOY = ROOT / "configs", ROOT / "distil" / "toy"
 MAIN, PLAIN = "distilled", "plain"  # the full method, and the student that sees gold labels alone
 STAGES = ("teacher", "transfer-set", "student")  # in the order of the method; an arm changes one
-NAME = "[a-z0-9][a-z0-9-]*"
+NAME, HUB = "[a-z0-9][a-z0-9-]*", r"([\w.-]+/[\w.-]+)@([0-9a-f]{40})"
 
 Count = Annotated[int, Field(ge=1)]
 CountOrNone = Annotated[int, Field(ge=0)]  # 0 switches the limit off
@@ -135,7 +136,8 @@ class Split(Checked):
 class Task(Checked):
     """One task: its columns, labels, splits and metrics.
 
-    ``label`` names the label's column and ``labels`` its values, in the order of the class numbers.
+    ``data`` is the user's file, folder or set of the hub. ``label`` names the label's column and
+    ``labels`` its values, in the order of the class numbers (none: the training split's, sorted).
     ``glue_train_rows`` is the size of GLUE's whole training set, 0 for a task of the user's.
     ``short_rows`` is how many rows without all columns are skipped: GLUE's own QQP has a few.
     """
@@ -144,14 +146,33 @@ class Task(Checked):
     title: str
     folder: str
     text: Annotated[list[str], Field(min_length=1, max_length=2)]
-    hub_text: list[str]
+    hub_text: list[str] = []
     label: str
-    labels: Annotated[list[str], Field(min_length=2)]
+    labels: Annotated[list[str], Field(min_length=2, max_length=1000)] = []
     meanings: list[str]
-    splits: dict[str, Split]
+    splits: dict[str, Split] = {}
+    data: str = ""
     glue_train_rows: int = 0
-    f1: bool = False
+    f1: str = ""
     short_rows: int = 0
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Self:
+        if len({*self.labels}) < len(self.labels) or len(self.meanings) != len(self.labels):
+            raise ValueError("wanted each label once, and one of meanings for each of labels")
+        if self.f1 and self.labels and self.f1 not in self.labels:
+            raise ValueError(f"f1 names the label whose F1 is wanted, one of {self.labels!s:.200}")
+        return self
+
+    def known(self, labels: list[str]) -> "Task":
+        """Return the task with its labels; those of its data, if the task names none."""
+        found = {"labels": labels, "meanings": labels}
+        return self if self.labels else checked(Task, self.model_dump() | found, self.name)
+
+    @property
+    def positive(self) -> int | None:
+        """The class whose F1 is scored, if any."""
+        return self.labels.index(self.f1) if self.f1 else None
 
     @property
     def pair(self) -> bool:
@@ -209,7 +230,15 @@ class Profile(Checked):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML that reads ``2e-5`` as a number, as YAML 1.2 does."""
+    """YAML that reads ``2e-5`` as a number, as YAML 1.2 does, and takes each key once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.YAMLError(
+                f"the key {twice[0]!r} twice, from line {node.start_mark.line + 1}"
+            )
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(
@@ -244,20 +273,23 @@ def checked(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
 
 @functools.cache
 def tasks() -> dict[str, Task]:
-    """Return the tasks of ``configs/tasks.yaml`` by name: the paper's three, then the user's."""
-    found = {}
-    for name, values in _read("tasks.yaml").items():
+    """Return the tasks of ``configs/tasks.yaml`` by name, then the one of DATA, TEXT and LABEL."""
+    found, listed = {}, _read("tasks.yaml")
+    data, text, label = (os.environ.get(name) for name in ("DATA", "TEXT", "LABEL"))
+    if data and text and label:
+        own = {"data": data, "text": text.split(), "label": label}
+        listed = listed | {os.environ.get("TASKS", "mine"): own}
+    for name, values in listed.items():
         where = f"configs/tasks.yaml, {name}"
         if not re.fullmatch(NAME, str(name)) or not isinstance(values, dict):
             raise ConfigError(
-                f"{where}: wanted 'name: {{text: [column], label: column, labels: [value, value]}}' "
+                f"{where}: wanted 'name: {{data: file, text: [column], label: column}}' "
                 f"with a name of small letters, digits and hyphens, got {values!r:.80}"
             )
-        splits = {"train": {"file": "train.tsv", "hub": "train"}}
-        splits["dev"] = {"file": "dev.tsv", "hub": "validation"}
-        splits["test"] = {"file": "test.tsv", "hub": "test"}
-        filled = {"name": name, "title": name, "folder": name, "splits": splits} | values
-        filled = {"hub_text": filled.get("text"), "meanings": filled.get("labels")} | filled
+        filled = {"name": name, "title": name, "folder": name} | values
+        filled = {"meanings": filled.get("labels", [])} | filled
+        if (path := str(filled.get("data", ""))) and not re.fullmatch(HUB, path):
+            filled["data"] = str((ROOT / Path(path).expanduser()).resolve())
         found[name] = checked(Task, filled, where)
     return found
 
@@ -265,7 +297,8 @@ def tasks() -> dict[str, Task]:
 def task(name: str) -> Task:
     """Return one task; a ConfigError lists the known ones."""
     if name not in tasks():
-        raise ConfigError(f"unknown task {name!r}: configs/tasks.yaml has {', '.join(tasks())}")
+        known = f"configs/tasks.yaml has {', '.join(tasks())}; or give DATA=, TEXT= and LABEL="
+        raise ConfigError(f"unknown task {name!r}: {known}")
     return tasks()[name]
 
 
@@ -343,6 +376,11 @@ def settings(profile_name: str, stage: str, task_name: str = "", arm_name: str =
     section, values = stage.replace("-", "_"), profile(profile_name)
     layers = [values[section], values["tasks"].get(task_name, {}).get(section, {})]
     layers.append(arm(profile_name, arm_name, task_name).changes.get(section, {}))
+    if section == "data" and task_name and (own := task(task_name).data):
+        if not re.fullmatch(HUB, own) and not Path(own).exists():
+            wanted = f"no file or folder {own}; a set of the hub is user/name@<commit, 40 digits>"
+            raise ConfigError(f"data of task {task_name}: {wanted}")
+        layers.append({"source": own})
     merged = functools.reduce(_over, layers)
     return checked(SETTINGS[section], merged, f"configs/{profile_name}.yaml, {section}")
 

@@ -80,6 +80,14 @@ class Step:
         end = "-ablation" if self.stage == "ablation" else ""
         return RESULTS / "report" / f"{self.profile}{end}.json"
 
+    @property
+    def spec(self) -> config.Task:
+        """The step's task, with the labels that 01_data found if the task names none."""
+        task = config.task(self.task)
+        return (
+            task if task.labels else task.known([*self.sibling("data").read()["labels"]["train"]])
+        )
+
     def folder(
         self, settings: Checked | Mapping, inputs: Mapping[str, str], precision: str = ""
     ) -> Path:
@@ -129,11 +137,16 @@ class Step:
             key = "digests" if step.stage == "data" else "outputs"
             found |= {f"{step.stage}/{name}": sha for name, sha in record[key].items()}
         if self.stage == "data":
+            spec = config.task(self.task)
             source = config.TOY if values["source"] == "toy" else Path(values["source"])
-            return sources("source", source / config.task(self.task).folder)
+            found = sources("source", source if spec.data else source / spec.folder)
         for kind in ("model", "vectors"):
             if kind in values:
                 found |= sources(kind, Path(values[kind].removeprefix(PIECES)))
+        if self.task and not config.task(self.task).in_paper:  # the user may choose other columns
+            task = config.task(self.task) if self.stage == "data" else self.spec
+            known = task.model_dump_json(exclude={"data", "title", "folder"})
+            found["task"] = hashlib.sha256(known.encode()).hexdigest()
         return found
 
     def files(self) -> Path:
@@ -180,7 +193,7 @@ class Step:
             record |= {"dataset": data["dataset"], "role": self._role(), "rows": data["rows"]}
         record |= {"seed": self.seed, "config": as_config(settings)}
         if predictions:
-            record["metrics"] = _metrics(self.task, predictions)
+            record["metrics"] = _metrics(self.spec, predictions)
         if "seconds" in facts:
             facts["seconds"] = round(facts["seconds"], 1)
         record |= {"inputs": dict(inputs), "outputs": dict(outputs)} | facts
@@ -197,11 +210,10 @@ class Step:
         return "student-baseline" if self.arm == config.PLAIN else "student-distilled"
 
 
-def _metrics(task: str, predictions: Predictions) -> dict[str, Any]:
+def _metrics(task: config.Task, predictions: Predictions) -> dict[str, Any]:
     from distil import metrics
 
-    f1 = config.task(task).f1
-    return {split: metrics.evaluate(*pair, f1=f1) for split, pair in predictions.items()}
+    return {name: metrics.evaluate(*pair, task.positive) for name, pair in predictions.items()}
 
 
 def as_config(settings: Checked | Mapping) -> dict[str, Any]:

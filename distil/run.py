@@ -227,7 +227,7 @@ def _publish(step: Step, executed: Any) -> None:
         names[glue] = "$GLUE_DIR"
     for folder in sorted(names, key=len, reverse=True):
         text = text.replace(folder, names[folder])
-    public = config.settings(step.profile, "data").source in ("toy", "packages")
+    public = config.settings(step.profile, "data", step.task).source in ("toy", "packages")
     ours = step.stage in (*PAGES, "speed") or (public and step.arm in ("", MAIN, PLAIN))
     home = RESULTS if ours and not step.seed else ARTIFACTS / step.profile
     end = f"-{step.arm}" if step.stage == "student" else ""

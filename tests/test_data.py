@@ -10,7 +10,7 @@ import make_toy
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
-from distil import config, data, records, words
+from distil import config, data, records, run, words
 from distil.data import DataError, load_task
 
 SST2, QQP, MNLI = (config.task(name) for name in ("sst2", "qqp", "mnli"))
@@ -140,6 +140,147 @@ def test_a_missing_folder_file_or_task_is_named(tmp_path):
         load_task("cola", "toy")
 
 
+# --- own data -------------------------------------------------------------------------------------
+
+NUMBERED = [f'it says "go", {"left" * (i % 7)}\r\nand\t{chr(97 + i)}' for i in range(26)]
+ROWS = [(text, ("no", "NA")[number % 3 == 0]) for number, text in enumerate(NUMBERED)]
+
+
+def write_rows(path, rows, label=str):
+    """Write the columns ``text`` and ``kind`` in the format that the file's name says."""
+    table = {"text": [text for text, _ in rows], "kind": [label(kind) for _, kind in rows]}
+    made = Dataset.from_dict(table)
+    writers = {".csv": made.to_csv, ".jsonl": made.to_json, ".parquet": made.to_parquet}
+    writers[path.suffix](path)
+
+
+@pytest.fixture
+def own(tmp_path, configs):
+    """Return a function that names a file or a folder as the data of the task ``mine``."""
+
+    def use(path, more=""):
+        mine = f"mine: {{data: '{path}', text: [text], label: kind{more}}}\n"
+        configs("tasks", mine + (config.ROOT / "configs" / "tasks.yaml").read_text("utf-8"))
+        return load_task("mine", config.settings("mine", "data", "mine").source)
+
+    return use
+
+
+@pytest.mark.parametrize("end", [".csv", ".jsonl", ".parquet"])
+def test_own_data_come_as_the_format_has_them_and_dev_is_drawn(tmp_path, own, end):
+    write_rows(tmp_path / f"all{end}", ROWS)
+    splits = own(tmp_path / f"all{end}")
+    rows = [row for name in ("train", "dev") for row in splits[name]]
+    found = [(row["sentence1"], ("NA", "no")[row["label"]]) for row in rows]
+    assert sorted(found) == sorted(ROWS) and splits["dev"].features["label"].names == ["NA", "no"]
+    assert sorted(splits["dev"]["label"]) == [0, 1, 1]  # of each label a tenth
+    assert load_task("mine", str(tmp_path / f"all{end}"))["dev"][:] == splits["dev"][:]
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("end", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize(("kind", "names"), [(int, ["0", "1"]), (bool, ["false", "true"])])
+def test_labels_may_be_numbers_or_booleans(tmp_path, own, end, kind, names):
+    write_rows(tmp_path / f"train{end}", [(text, label == "no") for text, label in ROWS], kind)
+    write_rows(tmp_path / f"valid{end}", [("hm", 1)], kind)
+    splits = own(tmp_path)
+    wanted = ["False", "True"] if end == ".csv" and kind is bool else names
+    assert splits["train"].features["label"].names == wanted and splits["dev"]["label"][:] == [1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", b'text,kind\n"a\nb",x\nc,d,e\n', r"a\.csv: .*Row #3: Expected 2 columns, got 3"),
+        ("a.csv", b'text,kind\na,x\n"c,d\n', r"a\.csv: .*Row #3: Expected 2 columns, got 1"),
+        ("a.csv", b"text,kind\na,x\ncaf\xe9,y\n", r"a\.csv: .*Row #3.* UTF8"),
+        ("a.csv", b"text,kind\na,x\nb,\n", r"a\.csv, row 3, column 'kind': wanted text"),
+        ("a.csv", b"", r"a\.csv: Empty CSV file"),
+        ("a.csv", b"x,y\na,b\n", r"a\.csv, row 1: no column 'text'.*has \['x', 'y'\]"),
+        ("a.csv", b"text,kind\na,x\nb,x\n", r"mine: labels: List should have at least 2"),
+        ("a.jsonl", b'{"text":"a","kind":1}\n{"text":"b" "kind":2}\n', r"a\.jsonl: .* in row 2;"),
+        ("a.jsonl", b'{"text":"a","kind":1}\n{"kind":2}\n', r"row 2, column 'text': .* got None"),
+        ("a.jsonl", b'{"text":"a","kind":1}\n{"text":5,"kind":2}\n', r"number in row 2;"),
+        ("a.parquet", b"PAR1", r"a\.parquet: .*save it again as parquet"),
+        ("a.xlsx", b"", r"a\.xlsx: wanted a file that ends in \.csv, \.tsv"),
+        ("a.tsv", b"good\tpos\nbad\tneg\n", r"a\.tsv, line 1: no column 'text'.*\['good', 'pos'\]"),
+    ],
+)
+def test_own_data_with_a_fault_are_refused_in_one_line(tmp_path, own, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises((DataError, config.ConfigError), match=said) as caught:
+        own(tmp_path / name)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) <= 500
+
+
+def test_a_folder_needs_one_file_for_each_split(tmp_path, own):
+    with pytest.raises(DataError, match=r"wanted one file train .* got \[\]"):
+        own(tmp_path)
+    for name in ("train.csv", "dev.csv", "val.jsonl"):
+        write_rows(tmp_path / name, ROWS)
+    with pytest.raises(DataError, match=r"at most one for dev.* 'val.jsonl'\]"):
+        own(tmp_path)
+    with pytest.raises(config.ConfigError, match=r"no file or folder /gone; .* 40 digits"):
+        own("/gone")
+
+
+def test_twenty_imbalanced_classes_keep_their_shares_and_near_duplicates_stay_together():
+    sizes = [400 >> k // 3 for k in range(20)]
+    texts = [(k, chr(97 + i // 26), chr(97 + i % 26)) for k in range(20) for i in range(sizes[k])]
+    rows = [(f"a{a * 'b'} {b} {c}", a) for a, b, c in texts]
+    rows += [(f"{b}, A{a * 'B'}! 7{c}", a) for a, b, c in texts]
+    train, dev = data.draw_dev(rows)
+    for k, size in enumerate(sizes):
+        count = sum(label == k for _, label in dev)
+        assert abs(count - 0.2 * size) <= 2 + 0.02 * size and count
+    train_words, dev_words = (
+        {frozenset(re.findall("[a-z]+", text.lower())) for text, _ in part} for part in (train, dev)
+    )
+    assert not train_words & dev_words and sorted(train + dev) == sorted(rows)
+
+
+def test_glue_as_an_own_task_and_classes_without_a_training_row(tmp_path, own, capsys):
+    for name in ("train", "dev"):
+        (tmp_path / f"{name}.tsv").write_bytes(b"text\tkind\na\tx\nb\ty\n")
+    (tmp_path / "test.tsv").write_text("index\ttext\n0\ta\n")
+    splits = own(tmp_path, ", labels: [x, y, $0_$9]")
+    data.prepare(splits, config.task("mine"), tmp_path / "p", max_train=0, max_dev=0, seed=0)
+    said = capsys.readouterr().out
+    assert set(splits) == {"train", "dev"} and "test.tsv of mine has no column 'kind'" in said
+    assert "no training row has the label $0_$9" in said
+
+
+def test_a_task_of_the_command_line_is_known_by_bytes_and_columns(tmp_path, configs, monkeypatch):
+    write_rows(path := tmp_path / "mine.csv", ROWS)
+    for name, value in zip(("DATA", "TEXT", "LABEL"), (str(path), "text", "kind"), strict=True):
+        monkeypatch.setenv(name, value)
+    config.tasks.cache_clear()
+    step = records.Step("data", "mine", "mine")
+    settings = config.settings("mine", "data", "mine")
+    first = step.inputs(settings)
+    assert set(first) == {"source/mine.csv", "task"} and settings.source == str(path)
+    step.write(settings, first, {}, labels={"train": {"NA": 9, "no": 17}}, rows={}, digests={})
+    assert str(tmp_path) not in step.path.read_text()
+    assert run.reason(step) == "" and step.spec.labels == ["NA", "no"]
+    write_rows(path, ROWS[1:])
+    assert "source/mine.csv has changed" in run.reason(step)
+    monkeypatch.setenv("TEXT", "kind text")
+    config.tasks.cache_clear()
+    assert step.inputs(settings)["task"] != first["task"] and config.task("mine").pair
+
+
+def test_a_set_of_the_hub_is_read_at_its_commit(tmp_path, own, monkeypatch):
+    kinds, asked = Features({"text": Value("string"), "kind": ClassLabel(names=["b", "a"])}), []
+    rows = {"train": [0, 1], "validation": [1, 0], "test": [-1, -1]}
+    rows = {name: {"text": ["x", "y"], "kind": labels} for name, labels in rows.items()}
+    made = {name: Dataset.from_dict(columns, kinds) for name, columns in rows.items()}
+    monkeypatch.setattr(data, "load_dataset", lambda *a, **k: asked.append((a, k)) or made)
+    splits = own(f"some/set@{'0a' * 20}")
+    assert asked[0][0][0] == "some/set" and asked[0][1]["revision"] == "0a" * 20
+    assert asked[0][1]["cache_dir"].startswith(str(tmp_path / "artifacts"))
+    assert set(splits) == {"train", "dev"} and splits["dev"]["label"][:] == [0, 1]
+
+
 # --- the prepared copy ----------------------------------------------------------------------------
 
 
@@ -239,11 +380,14 @@ def write_hub(home):
     configs = []
     for spec in (SST2, QQP, MNLI):
         names = ["negative", "positive"] if spec is SST2 else list(spec.labels)
-        features = {column: Value("string") for column in spec.hub_text}
+        features = {column: Value("string") for column in spec.hub_text or spec.text}
         features |= {"label": ClassLabel(names=names), "idx": Value("int32")}
         splits = dict.fromkeys([*(split.hub for split in spec.splits.values()), "test"])
         for split in splits:  # the hub's test splits have no public labels: they are -1
-            rows = {column: [f"{split} {column} {i}" for i in range(4)] for column in spec.hub_text}
+            rows = {
+                column: [f"{split} {column} {i}" for i in range(4)]
+                for column in spec.hub_text or spec.text
+            }
             rows |= {"label": [-1] * 4 if split == "test" else [1, 0, 1, 1], "idx": [0, 1, 2, 3]}
             path = home / spec.name / f"{split}-00000-of-00001.parquet"
             Dataset.from_dict(rows, features=Features(features)).to_parquet(path)
@@ -263,7 +407,7 @@ def test_glue_is_read_as_the_hub_has_it(tmp_path, monkeypatch, spec):
     assert set(splits) == set(spec.splits) - {"test"}
     for name, rows in splits.items():
         assert rows.column_names == [*spec.columns, "label", "idx"]
-        for column, theirs in zip(spec.columns, spec.hub_text, strict=True):
+        for column, theirs in zip(spec.columns, spec.hub_text or spec.text, strict=True):
             assert rows[column][:] == [f"{spec.splits[name].hub} {theirs} {i}" for i in range(4)]
         assert rows["label"][:] == [1, 0, 1, 1] and rows["idx"][:] == [0, 1, 2, 3]
     assert spec is not MNLI or splits["dev"].features["label"].names == list(MNLI.labels)
