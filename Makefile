@@ -4,7 +4,7 @@ PROFILE ?= offline
 TASKS ?= sst2 qqp mnli
 SEEDS ?= 0
 JOBS ?= 0
-export GLUE_DIR
+export GLUE_DIR DATA TEXT LABEL TASKS
 
 # An active conda environment is used as it is; otherwise .venv is made by PYTHON (any Python 3.11 or 3.12).
 PYTHON ?=
@@ -30,6 +30,7 @@ help: ## show this list
 	@echo "  SEEDS=\"$(SEEDS)\"            seeds of the students"
 	@echo "  JOBS=$(JOBS)               steps side by side; 0 chooses"
 	@echo "  GLUE_DIR=$(GLUE_DIR)            folder with SST-2/, QQP/, MNLI/ instead of the hub"
+	@echo "  DATA=file TEXT=column LABEL=column  your own task, which TASKS names; see docs/own-task.md"
 
 $(ENV): pyproject.toml constraints.txt
 	@for p in "$(PYTHON)" python3.11 python3.12 python3 python; do \

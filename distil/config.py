@@ -274,17 +274,17 @@ def checked(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
 @functools.cache
 def tasks() -> dict[str, Task]:
     """Return the tasks of ``configs/tasks.yaml`` by name, then the one of DATA, TEXT and LABEL."""
-    found, listed = {}, _read("tasks.yaml")
+    found, listed = {}, [*_read("tasks.yaml").items()]
     data, text, label = (os.environ.get(name) for name in ("DATA", "TEXT", "LABEL"))
     if data and text and label:
         own = {"data": data, "text": text.split(), "label": label}
-        listed = listed | {os.environ.get("TASKS", "mine"): own}
-    for name, values in listed.items():
-        where = f"configs/tasks.yaml, {name}"
-        if not re.fullmatch(NAME, str(name)) or not isinstance(values, dict):
+        listed.append((os.environ.get("TASKS", "mine"), own))
+    for name, values in listed:
+        where = f"configs/tasks.yaml{' and TASKS' * bool(data)}, {name}"
+        if name in found or not re.fullmatch(NAME, str(name)) or not isinstance(values, dict):
             raise ConfigError(
                 f"{where}: wanted 'name: {{data: file, text: [column], label: column}}' "
-                f"with a name of small letters, digits and hyphens, got {values!r:.80}"
+                f"with a new name of small letters, digits and hyphens, got {values!r:.80}"
             )
         filled = {"name": name, "title": name, "folder": name} | values
         filled = {"meanings": filled.get("labels", [])} | filled

@@ -10,6 +10,7 @@ def test_accuracy_and_f1_by_hand():
     logits = np.array([[0, 1], [0, 1], [1, 0], [1, 0], [0, 1]])
     labels = np.array([1, 0, 1, 0, 1])  # 2 true and 1 false positive, 1 false and 1 true negative
     assert evaluate(logits, labels, 1) == pytest.approx({"accuracy": 3 / 5, "f1": 2 / 3})
+    assert evaluate(logits, labels, 0)["f1"] == pytest.approx(1 / 2)
     assert "f1" not in evaluate(logits, labels)
     assert evaluate(np.array([[1, 0]]), np.array([0]), 1)["f1"] == 0.0
 

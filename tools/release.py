@@ -25,7 +25,7 @@ from {teacher}'s logits on a transfer set, as in Tang et al. 2019 (arXiv 1903.12
 
 - **Task**: from {columns} (English) to the probabilities of {labels}.
 - **Data**: {dataset}, {real:,} training examples and {synthetic_examples:,} synthetic ones.
-- **Score**: {accuracy:.1%} accuracy on {rows[dev]:,} dev examples, measured on this very file. Dev
+- **Score**: {accuracy:.1%} accuracy{f1} on {rows[dev]:,} dev examples, measured on this very file. Dev
   chose the epoch and the seed ({seed}, the best of {seeds}): expect a little less on new text.
 - **Limits**: it knows {vocabulary[words]:,} words and reads all others as one word.
 - **Made by**: commit {git[commit]}, torch {versions[torch]}.
@@ -45,24 +45,27 @@ def best_step(profile: str, task: str) -> tuple[records.Step, int]:
     return max(here, key=lambda step: seeds[step.seed]), len(here)
 
 
-def score(profile: str, task: str, folder: Path) -> float:
-    """Return the dev accuracy of the student in ``folder``."""
+def score(profile: str, task: str, folder: Path) -> dict[str, float]:
+    """Return accuracy, and F1 if the task names a label for it, on dev of the student in ``folder``."""
     net, ids = student.load(folder)
     dev = data.load_prepared(profile, task)["dev"]
     texts = (student.cut(dev[column]) for column in config.task(task).columns)
     examples = Examples(tuple(Column.of(one, ids) for one in texts), np.array(dev["label"][:]))
-    return metrics.evaluate(train.predict(net, examples), examples.targets)["accuracy"]
+    positive = records.Step("data", profile, task).spec.positive
+    return metrics.evaluate(train.predict(net, examples), examples.targets, positive)
 
 
-def card(step: records.Step, accuracy: float, seeds: int) -> ModelCard:
+def card(step: records.Step, scores: dict[str, float], seeds: int) -> ModelCard:
     """Return the model card of a student: what it is, what it learned from, and how good it is."""
-    record, spec, kind = step.read(), config.task(step.task), "text-classification"
+    record, spec, kind = step.read(), step.spec, "text-classification"
     model = step.sibling("teacher").read()["config"]["model"]
-    facts = {"accuracy": accuracy, "seeds": seeds, "title": spec.title}
+    facts = {"accuracy": scores["accuracy"], "seeds": seeds, "title": spec.title, "f1": ""}
+    if spec.f1:
+        facts["f1"] = f", F1 {scores['f1']:.1%} of the label {report.as_text(spec.f1)}"
     facts |= {"teacher": report.TEACHERS.get(model, model), "columns": " and ".join(spec.columns)}
-    facts |= {"labels": ", ".join(spec.meanings)}
+    facts |= {"labels": ", ".join(map(report.as_text, spec.meanings))}
     facts |= {"real": record["training_examples"] - record["synthetic_examples"]}
-    result = EvalResult(kind, spec.name, record["dataset"], "accuracy", accuracy)
+    result = EvalResult(kind, spec.name, record["dataset"], "accuracy", scores["accuracy"])
     about = {"license": LICENCES.get(record["dataset"], "other"), "pipeline_tag": kind}
     about |= {"language": "en", "model_name": spec.name, "eval_results": [result]}
     head = ModelCardData(**about).to_yaml()
@@ -76,13 +79,13 @@ def write(profile: str, task: str, folder: Path) -> float:
     shutil.copytree(step.files(), part)
     halves = {name: tensor.half() for name, tensor in load_file(part / student.FILES[0]).items()}
     save_file(halves, part / student.FILES[0])
-    accuracy = score(profile, task, part)
-    card(step, accuracy, seeds).save(part / "README.md")
+    scores = score(profile, task, part)
+    card(step, scores, seeds).save(part / "README.md")
     if (net := student.load(part)[0]).attention is None:
         to_onnx(net, part / "student.onnx")
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
-    return accuracy
+    return scores["accuracy"]
 
 
 def main(arguments: list[str] | None = None) -> None:
