@@ -65,9 +65,10 @@ def _opened(spec: config.Task, source: str) -> list[tuple[str, str, Rows]]:
     """Return each split's name, where it is, and its rows; train is first."""
     if found := re.fullmatch(config.HUB, source):
         raw = _download(found[1], None, found[2])
-        return [
-            (STEMS[n], f"{source}/{n}", _table_rows(spec, raw[n], 1)) for n in NAMES if n in raw
-        ]
+        if "train" not in raw:
+            raise DataError(f"{source}: wanted a split train, got {', '.join(raw)}")
+        kept = [name for name in NAMES if name in raw]
+        return [(STEMS[n], f"{source}/{n}", _table_rows(spec, raw[n], 1)) for n in kept]
     home = Path(source) if spec.data else folder(spec.name, source)
     if spec.in_paper:
         files = [(name, home / split.file) for name, split in spec.splits.items()]

@@ -57,7 +57,6 @@ FILES = {  # name: (task, content of train.tsv, what the error says or OK)
     "blank lines": (SST2, HEAD + b"\na\t1\n\n\nb\t0\n\n", OK),
     "CR": (SST2, GOOD.replace(b"\n", b"\r"), OK),
     "BOM and CRLF": (SST2, b"\xef\xbb\xbf" + GOOD.replace(b"\n", b"\r\n"), OK),
-    "other columns": (SST2, b"label\tid\tsentence\n1\t7\ta fine film\n0\t8\ta dull film\n", OK),
     "a short row with all we need": (SST2, b"sentence\tlabel\tx\na\t1\nb\t0\ty\n", OK),
     "quotes, backslashes, NA": (SST2, HEAD + b'"not closed\t1\na\\t \\\\ c\t1\nNA\t0\n', OK),
     "no words": (SST2, HEAD + b"\t1\n   \t0\n...!?\t1\n1 2 3\t0\n", OK),
@@ -68,7 +67,6 @@ FILES = {  # name: (task, content of train.tsv, what the error says or OK)
     "long": (SST2, HEAD + b"film " * 10_000 + b"\t1\n" + b"x" * 100_000 + b"\t0\n", OK),
     "no bytes": (SST2, b"", r"line 1: no column 'sentence'"),
     "the header alone": (SST2, HEAD + b"\n \n\t\n", r"train\.tsv: no rows"),
-    "a very long header": (SST2, b"x\t" * 9000 + b"\n", r"line 1: no column 'sentence'"),
     "a missing tab": (SST2, HEAD + b"a 1\n", r"line 2: 1 columns.* has 2; is a tab missing\?"),
     "a tab too many": (SST2, HEAD + b"a\tb\t1\n", r"line 2: 3 columns.* is a tab too many\?"),
     "a wrong label": (SST2, HEAD + b"a\t1\n\nb\t2\n", r"line 4, column 'label': '2' is not"),
@@ -79,7 +77,6 @@ FILES = {  # name: (task, content of train.tsv, what the error says or OK)
     "pairs": (QQP, QHEAD + b"0\t1\t2\ta ?\tb ?\t1\n1\t1\t2\t\t\t0\n", OK),
     "GLUE's few short rows": (QQP, QHEAD + b"0\t1\t2\ta ?\tb ?\t1\n\n" + b"1\t2\n" * 10, OK),
     "too many short rows": (QQP, QHEAD + b"1\t2\n" * 11, r"line 12: 2 columns, the header has 6"),
-    "labels as words": (MNLI, NHEAD + b"0\ta\tb\tentailment\n1\tc\td\tneutral\n", OK),
     "SNLI's dash": (MNLI, NHEAD + b"0\ta\tb\t-\n", r"line 2, column 'gold_label': '-'"),
 }
 
@@ -153,38 +150,27 @@ def write_rows(path, rows, label=str):
     writers[path.suffix](path)
 
 
-@pytest.fixture
-def own(tmp_path, configs):
-    """Return a function that names a file or a folder as the data of the task ``mine``."""
+def own(configs, path, more=""):
+    """Load the task ``mine``, whose data are a file, a folder or a set of the hub."""
+    mine = f"mine: {{data: '{path}', text: [text], label: kind{more}}}\n"
+    configs("tasks", mine + (config.ROOT / "configs" / "tasks.yaml").read_text("utf-8"))
+    return load_task("mine", config.settings("mine", "data", "mine").source)
 
-    def use(path, more=""):
-        mine = f"mine: {{data: '{path}', text: [text], label: kind{more}}}\n"
-        configs("tasks", mine + (config.ROOT / "configs" / "tasks.yaml").read_text("utf-8"))
-        return load_task("mine", config.settings("mine", "data", "mine").source)
 
-    return use
+LABELS = {"NA, no": str, "0, 2": "NAno".index, "false, true": "no".__eq__}
 
 
 @pytest.mark.parametrize("end", [".csv", ".jsonl", ".parquet"])
-def test_own_data_come_as_the_format_has_them_and_dev_is_drawn(tmp_path, own, end):
-    write_rows(tmp_path / f"all{end}", ROWS)
-    splits = own(tmp_path / f"all{end}")
+@pytest.mark.parametrize("names", LABELS)
+def test_own_data_come_as_the_format_has_them_and_dev_is_drawn(tmp_path, configs, end, names):
+    write_rows(path := tmp_path / f"all{end}", ROWS, LABELS[names])
+    splits = own(configs, path)
     rows = [row for name in ("train", "dev") for row in splits[name]]
-    found = [(row["sentence1"], ("NA", "no")[row["label"]]) for row in rows]
-    assert sorted(found) == sorted(ROWS) and splits["dev"].features["label"].names == ["NA", "no"]
+    assert sorted((row["sentence1"], ("NA", "no")[row["label"]]) for row in rows) == sorted(ROWS)
+    found = ", ".join(splits["dev"].features["label"].names)
+    assert found == (names.title() if end == ".csv" and "true" in names else names)
     assert sorted(splits["dev"]["label"]) == [0, 1, 1]  # of each label a tenth
-    assert load_task("mine", str(tmp_path / f"all{end}"))["dev"][:] == splits["dev"][:]
-    assert not (tmp_path / "cache").exists()
-
-
-@pytest.mark.parametrize("end", [".csv", ".jsonl", ".parquet"])
-@pytest.mark.parametrize(("kind", "names"), [(int, ["0", "1"]), (bool, ["false", "true"])])
-def test_labels_may_be_numbers_or_booleans(tmp_path, own, end, kind, names):
-    write_rows(tmp_path / f"train{end}", [(text, label == "no") for text, label in ROWS], kind)
-    write_rows(tmp_path / f"valid{end}", [("hm", 1)], kind)
-    splits = own(tmp_path)
-    wanted = ["False", "True"] if end == ".csv" and kind is bool else names
-    assert splits["train"].features["label"].names == wanted and splits["dev"]["label"][:] == [1]
+    assert load_task("mine", str(path))["dev"][:] == splits["dev"][:]
 
 
 @pytest.mark.parametrize(
@@ -194,7 +180,6 @@ def test_labels_may_be_numbers_or_booleans(tmp_path, own, end, kind, names):
         ("a.csv", b'text,kind\na,x\n"c,d\n', r"a\.csv: .*Row #3: Expected 2 columns, got 1"),
         ("a.csv", b"text,kind\na,x\ncaf\xe9,y\n", r"a\.csv: .*Row #3.* UTF8"),
         ("a.csv", b"text,kind\na,x\nb,\n", r"a\.csv, row 3, column 'kind': wanted text"),
-        ("a.csv", b"", r"a\.csv: Empty CSV file"),
         ("a.csv", b"x,y\na,b\n", r"a\.csv, row 1: no column 'text'.*has \['x', 'y'\]"),
         ("a.csv", b"text,kind\na,x\nb,x\n", r"mine: labels: List should have at least 2"),
         ("a.jsonl", b'{"text":"a","kind":1}\n{"text":"b" "kind":2}\n', r"a\.jsonl: .* in row 2;"),
@@ -205,20 +190,22 @@ def test_labels_may_be_numbers_or_booleans(tmp_path, own, end, kind, names):
         ("a.tsv", b"good\tpos\nbad\tneg\n", r"a\.tsv, line 1: no column 'text'.*\['good', 'pos'\]"),
     ],
 )
-def test_own_data_with_a_fault_are_refused_in_one_line(tmp_path, own, name, content, said):
+def test_own_data_with_a_fault_are_refused_in_one_line(tmp_path, configs, name, content, said):
     (tmp_path / name).write_bytes(content)
     with pytest.raises((DataError, config.ConfigError), match=said) as caught:
-        own(tmp_path / name)
+        own(configs, tmp_path / name)
     assert "\n" not in str(caught.value) and len(str(caught.value)) <= 500
 
 
-def test_a_folder_needs_one_file_for_each_split(tmp_path, own):
+def test_a_folder_needs_one_file_for_each_split(tmp_path, configs):
     with pytest.raises(config.ConfigError, match=r"no file or folder /gone; .* 40 digits"):
-        own("/gone")
-    for name in ("train.csv", "dev.csv", "val.jsonl"):
-        write_rows(tmp_path / name, ROWS)
+        own(configs, "/gone")
+    write_rows(tmp_path / "train.csv", ROWS)
+    write_rows(tmp_path / "val.jsonl", ROWS[:3])
+    assert own(configs, tmp_path).num_rows == {"train": 26, "dev": 3}
+    write_rows(tmp_path / "dev.csv", ROWS)
     with pytest.raises(DataError, match=r"at most one for dev.* 'val.jsonl'\]"):
-        own(tmp_path)
+        own(configs, tmp_path)
 
 
 def test_twenty_imbalanced_classes_keep_their_shares_and_near_duplicates_stay_together():
@@ -230,15 +217,15 @@ def test_twenty_imbalanced_classes_keep_their_shares_and_near_duplicates_stay_to
     for k, size in enumerate(sizes):
         count = sum(label == k for _, label in dev)
         assert abs(count - 0.2 * size) <= 2 + 0.02 * size and count
-    (one, two) = ({frozenset(re.findall("[a-z]+", t.lower())) for t, _ in p} for p in (train, dev))
-    assert not one & two and sorted(train + dev) == sorted(rows)
+    halves = [{frozenset(re.findall("[a-z]+", t.lower())) for t, _ in p} for p in (train, dev)]
+    assert not set.intersection(*halves) and sorted(train + dev) == sorted(rows)
 
 
-def test_glue_as_an_own_task_and_classes_without_a_training_row(tmp_path, own, capsys):
+def test_glue_as_an_own_task_and_classes_without_a_training_row(tmp_path, configs, capsys):
     for name in ("train", "dev"):
         (tmp_path / f"{name}.tsv").write_bytes(b"text\tkind\na\tx\nb\ty\n")
     (tmp_path / "test.tsv").write_text("index\ttext\n0\ta\n")
-    splits = own(tmp_path, ", labels: [x, y, $0_$9]")
+    splits = own(configs, tmp_path, ", labels: [x, y, $0_$9]")
     data.prepare(splits, config.task("mine"), tmp_path / "p", max_train=0, max_dev=0, seed=0)
     said = capsys.readouterr().out
     assert set(splits) == {"train", "dev"} and "test.tsv of mine has no column 'kind'" in said
@@ -247,8 +234,8 @@ def test_glue_as_an_own_task_and_classes_without_a_training_row(tmp_path, own, c
 
 def test_a_task_of_the_command_line_is_known_by_bytes_and_columns(tmp_path, configs, monkeypatch):
     write_rows(path := tmp_path / "mine.csv", ROWS)
-    for name, value in zip(("DATA", "TEXT", "LABEL"), (str(path), "text", "kind"), strict=True):
-        monkeypatch.setenv(name, value)
+    words = {"DATA": str(path), "TEXT": "text", "LABEL": "kind", "TASKS": "mine"}
+    [monkeypatch.setenv(*pair) for pair in words.items()]
     config.tasks.cache_clear()
     step = records.Step("data", "mine", "mine")
     settings = config.settings("mine", "data", "mine")
@@ -264,15 +251,14 @@ def test_a_task_of_the_command_line_is_known_by_bytes_and_columns(tmp_path, conf
     assert step.inputs(settings)["task"] != first["task"] and config.task("mine").pair
 
 
-def test_a_set_of_the_hub_is_read_at_its_commit(tmp_path, own, monkeypatch):
+def test_a_set_of_the_hub_is_read_at_its_commit(tmp_path, configs, monkeypatch):
     kinds, asked = Features({"text": Value("string"), "kind": ClassLabel(names=["b", "a"])}), []
     rows = {"train": [0, 1], "validation": [1, 0], "test": [-1, -1]}
-    rows = {name: {"text": ["x", "y"], "kind": labels} for name, labels in rows.items()}
-    made = {name: Dataset.from_dict(columns, kinds) for name, columns in rows.items()}
+    made = {n: Dataset.from_dict({"text": ["x", "y"], "kind": k}, kinds) for n, k in rows.items()}
     monkeypatch.setattr(data, "load_dataset", lambda *a, **k: asked.append((a, k)) or made)
-    splits = own(f"some/set@{'0a' * 20}")
-    assert asked[0][0][0] == "some/set" and asked[0][1]["revision"] == "0a" * 20
-    assert asked[0][1]["cache_dir"].startswith(str(tmp_path / "artifacts"))
+    splits = own(configs, f"some/set@{'0a' * 20}")
+    where = {"revision": "0a" * 20, "cache_dir": str(tmp_path / "artifacts" / "hub")}
+    assert asked == [(("some/set", None), where)]
     assert set(splits) == {"train", "dev"} and splits["dev"]["label"][:] == [0, 1]
 
 
