@@ -4,7 +4,7 @@ PROFILE ?= offline
 TASKS ?= sst2 qqp mnli
 SEEDS ?= 0
 JOBS ?= 0
-export GLUE_DIR
+export GLUE_DIR DATA TEXT LABEL TASKS
 
 # An active conda environment is used as it is; otherwise .venv is made by PYTHON (any Python 3.11 to 3.13).
 # PINS=/dev/null installs the newest versions that pyproject.toml allows.
@@ -32,6 +32,7 @@ help: ## show this list
 	@echo "  SEEDS=\"$(SEEDS)\"            seeds of the students"
 	@echo "  JOBS=$(JOBS)               steps side by side; 0 chooses"
 	@echo "  GLUE_DIR=$(GLUE_DIR)            folder with SST-2/, QQP/, MNLI/ instead of the hub"
+	@echo "  DATA=file TEXT=column LABEL=column  your own task, which TASKS names; see docs/own-task.md"
 
 # uv installs if it is there, unless pip is told of a mirror, a proxy, a certificate or a folder: uv would not ask pip.
 $(ENV): pyproject.toml constraints.txt

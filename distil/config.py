@@ -6,6 +6,7 @@ some stage on and shares the stages before that one with the main arm.
 """
 
 import functools
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CONFIGS, TOY = ROOT / "configs", ROOT / "distil" / "toy"
 MAIN, PLAIN = "distilled", "plain"  # the full method, and the student that sees gold labels alone
 STAGES = ("teacher", "transfer-set", "student")  # in the order of the method; an arm changes one
-NAME = "[a-z0-9][a-z0-9-]*"
+NAME, HUB = "[a-z0-9][a-z0-9-]*", r"([\w.-]+/[\w.-]+)@([0-9a-f]{40})"
 
 Count = Annotated[int, Field(ge=1)]
 CountOrNone = Annotated[int, Field(ge=0)]  # 0 switches the limit off
@@ -134,7 +135,8 @@ class Split(Checked):
 class Task(Checked):
     """One task: its columns, labels, splits and metrics.
 
-    ``label`` names the label's column and ``labels`` its values, in the order of the class numbers.
+    ``data`` is the user's file, folder or set of the hub. ``label`` names the label's column and
+    ``labels`` its values, in the order of the class numbers (none: the training split's, sorted).
     ``glue_train_rows`` is the size of GLUE's whole training set, 0 for a task of the user's.
     ``short_rows`` is how many rows without all columns are skipped: GLUE's own QQP has a few.
     """
@@ -143,14 +145,33 @@ class Task(Checked):
     title: str
     folder: str
     text: Annotated[list[str], Field(min_length=1, max_length=2)]
-    hub_text: list[str]
+    hub_text: list[str] = []
     label: str
-    labels: Annotated[list[str], Field(min_length=2)]
+    labels: Annotated[list[str], Field(min_length=2, max_length=1000)] = []
     meanings: list[str]
-    splits: dict[str, Split]
+    splits: dict[str, Split] = {}
+    data: str = ""
     glue_train_rows: int = 0
-    f1: bool = False
+    f1: str = ""
     short_rows: int = 0
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Self:
+        if len({*self.labels}) < len(self.labels) or len(self.meanings) != len(self.labels):
+            raise ValueError("wanted each label once, and one of meanings for each of labels")
+        if self.f1 and self.labels and self.f1 not in self.labels:
+            raise ValueError(f"f1 names the label whose F1 is wanted, one of {self.labels!s:.200}")
+        return self
+
+    def known(self, labels: list[str]) -> "Task":
+        """Return the task with its labels; those of its data, if the task names none."""
+        found = {"labels": labels, "meanings": labels}
+        return self if self.labels else checked(Task, self.model_dump() | found, self.name)
+
+    @property
+    def positive(self) -> int | None:
+        """The class whose F1 is scored, if any."""
+        return self.labels.index(self.f1) if self.f1 else None
 
     @property
     def pair(self) -> bool:
@@ -204,7 +225,15 @@ class Profile(Checked):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML that reads ``2e-5`` as a number, as YAML 1.2 does."""
+    """YAML that reads ``2e-5`` as a number, as YAML 1.2 does, and takes each key once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.YAMLError(
+                f"the key {twice[0]!r} twice, from line {node.start_mark.line + 1}"
+            )
+        return super().construct_mapping(node, deep)
 
 
 _FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
@@ -246,27 +275,32 @@ def _known(kind: str, names: Iterable[str], known: Iterable[str], where: str) ->
 
 @functools.cache
 def tasks() -> dict[str, Task]:
-    """Return the tasks of ``configs/tasks.yaml`` by name: the paper's three, then the user's."""
-    found = {}
-    for name, values in _read("tasks.yaml").items():
-        where = f"configs/tasks.yaml, {name}"
-        if not re.fullmatch(NAME, str(name)) or not isinstance(values, dict):
+    """Return the tasks of ``configs/tasks.yaml`` by name, then the one of DATA, TEXT and LABEL."""
+    found, listed = {}, [*_read("tasks.yaml").items()]
+    data, text, label = (os.environ.get(name) for name in ("DATA", "TEXT", "LABEL"))
+    if data and text and label:
+        own = {"data": data, "text": text.split(), "label": label}
+        listed.append((os.environ.get("TASKS", "mine"), own))
+    for name, values in listed:
+        where = f"configs/tasks.yaml{' and TASKS' * bool(data)}, {name}"
+        if name in found or not re.fullmatch(NAME, str(name)) or not isinstance(values, dict):
             raise ConfigError(
-                f"{where}: wanted 'name: {{text: [column], label: column, labels: [value, value]}}' "
-                f"with a name of small letters, digits and hyphens, got {values!r:.80}"
+                f"{where}: wanted 'name: {{data: file, text: [column], label: column}}' "
+                f"with a new name of small letters, digits and hyphens, got {values!r:.80}"
             )
-        splits = {"train": {"file": "train.tsv", "hub": "train"}}
-        splits["dev"] = {"file": "dev.tsv", "hub": "validation"}
-        splits["test"] = {"file": "test.tsv", "hub": "test"}
-        filled = {"name": name, "title": name, "folder": name, "splits": splits} | values
-        filled = {"hub_text": filled.get("text"), "meanings": filled.get("labels")} | filled
+        filled = {"name": name, "title": name, "folder": name} | values
+        filled = {"meanings": filled.get("labels", [])} | filled
+        if (path := str(filled.get("data", ""))) and not re.fullmatch(HUB, path):
+            filled["data"] = str((ROOT / Path(path).expanduser()).resolve())
         found[name] = checked(Task, filled, where)
     return found
 
 
 def task(name: str) -> Task:
     """Return one task; a ConfigError lists the known ones."""
-    _known("task", [name], tasks(), "configs/tasks.yaml")
+    if name not in tasks():
+        known = f"configs/tasks.yaml has {', '.join(tasks())}; or give DATA=, TEXT= and LABEL="
+        raise ConfigError(f"unknown task {name!r}: {known}")
     return tasks()[name]
 
 
@@ -318,7 +352,14 @@ def settings(profile_name: str, stage: str, task_name: str = "", arm_name: str =
         ConfigError: unknown name or key, wrong type, or value out of range.
     """
     section, values = stage.replace("-", "_"), profile(profile_name)
-    of_task = values.tasks.get(task_name, {}).get(section, {})
+    own = {"source": task(task_name).data} if section == "data" and task_name else {}
+    own = {key: value for key, value in own.items() if value}
+    if own and not re.fullmatch(HUB, own["source"]) and not Path(own["source"]).exists():
+        wanted = (
+            f"no file or folder {own['source']}; a set of the hub is user/name@<commit, 40 digits>"
+        )
+        raise ConfigError(f"data of task {task_name}: {wanted}")
+    of_task = values.tasks.get(task_name, {}).get(section, {}) | own
     of_arm = arm(profile_name, arm_name, task_name).changes.get(section, {})
     base = getattr(values, section)
     return checked(

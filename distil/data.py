@@ -1,14 +1,21 @@
 """Loads a task from any source in one shape, and prepares the copy that all later steps read.
 
-Sources: ``toy`` (a small set in this repository), ``packages`` (real sets in package files),
-``hub`` (GLUE on the Hugging Face hub, pinned by commit), or a folder in GLUE's TSV layout.
+Sources: ``toy`` (in this repository), ``packages`` (real sets in package files), ``hub`` (GLUE), a
+folder in GLUE's layout, or own data: files, or a set of the hub as ``user/name@commit``.
 """
 
 import hashlib
 import json
+import random
+import re
 import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
 import pyarrow.parquet as pq
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, load_dataset
 
@@ -16,6 +23,10 @@ from distil import config, records, standins
 from distil.words import tokenize
 
 GLUE_REPOSITORY, GLUE_REVISION = "nyu-mll/glue", "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
+FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
+NAMES = ("train", "dev", "validation", "valid", "val", "test")  # of files and of splits on the hub
+STEMS = {name: name if name in ("train", "test") else "dev" for name in NAMES}
+Rows = Iterator[tuple[str, Sequence[Any]]]  # places and values; the first one is the header
 
 
 class DataError(ValueError):
@@ -29,27 +40,65 @@ def load_task(task: str, source: str) -> DatasetDict:
     """
     spec = config.task(task)
     if source in ("hub", "packages") and not spec.in_paper:
-        raise DataError(f"{source} has no task {task!r}: set GLUE_DIR to a folder with {task}/")
+        remedy = "name its data: in configs/tasks.yaml, or set GLUE_DIR to a folder with"
+        raise DataError(f"{source} has no task {task!r}: {remedy} {task}/")
     if source == "hub":
         return load_hub(spec)
-    if source == "packages":
-        rows = standins.load(task)
-    else:
-        files = {name: folder(task, source) / split.file for name, split in spec.splits.items()}
-        kept = [name for name in files if name in ("train", "dev") or _labelled(spec, files[name])]
-        rows = {name: read_tsv(spec, files[name]) for name in kept}
+    rows = standins.load(task) if source == "packages" else {}
+    for name, where, found in [] if rows else _opened(spec, source):
+        header = next(found)
+        if name in ("train", "dev") or spec.label in header[1]:
+            rows[name] = _checked(spec, where, header, found)
+            spec = spec.known(sorted({row[-1] for row in rows[name]}))
+        else:
+            named = f"{Path(where).name} of {spec.title}"
+            print(f"{named} has no column {spec.label!r}, so it is not used")
+    if "dev" not in rows:
+        rows["train"], rows["dev"] = draw_dev(rows["train"])
+        print(f"{spec.title} has no dev split, so {len(rows['dev'])} rows of train become one")
+        if not rows["dev"]:
+            raise DataError(f"{where}: too few different texts to draw a dev split from")
     return DatasetDict({name: _dataset(spec, split) for name, split in rows.items()})
 
 
-def _labelled(spec: config.Task, path: Path) -> bool:
-    """Return whether a file is there and has labels: the test files of GLUE have none."""
-    if not path.exists():
-        return False
-    with path.open(encoding="utf-8-sig", errors="replace") as lines:
-        labelled = spec.label in lines.readline().rstrip("\n").split("\t")
-    if not labelled:
-        print(f"{path.name} of {spec.title} has no column {spec.label!r}, so it is not used")
-    return labelled
+def _opened(spec: config.Task, source: str) -> list[tuple[str, str, Rows]]:
+    """Return each split's name, where it is, and its rows; train is first."""
+    if found := re.fullmatch(config.HUB, source):
+        raw = _download(found[1], None, found[2])
+        if "train" not in raw:
+            raise DataError(f"{source}: wanted a split train, got {', '.join(raw)}")
+        kept = [name for name in NAMES if name in raw]
+        return [(STEMS[n], f"{source}/{n}", _table_rows(spec, raw[n], 1)) for n in kept]
+    home = Path(source) if spec.data else folder(spec.name, source)
+    if spec.in_paper:
+        files = [(name, home / split.file) for name, split in spec.splits.items()]
+        files = [(name, path) for name, path in files if name in ("train", "dev") or path.exists()]
+    elif home.is_file():
+        files = [("train", home)]
+    else:
+        paths = [home / f"{name}{end}" for name in NAMES for end in FORMATS]
+        files = [(STEMS[path.stem], path) for path in paths if path.is_file()]
+    if "train" not in dict(files) or len(dict(files)) < len(files):
+        wanted = f"wanted one file train ({', '.join(FORMATS)}), and at most one for dev and test"
+        raise DataError(f"{home}: {wanted}, got {[path.name for _, path in files]}")
+    return [(name, str(path), _file_rows(spec, path)) for name, path in files]
+
+
+def draw_dev(rows: list[tuple]) -> tuple[list[tuple], list[tuple]]:
+    """Return the rows that stay, and a tenth of those of each label for dev, drawn by seed 0.
+
+    Rows with the same words, whatever their case, order, digits and signs, stay together.
+    """
+    keyed, of_label, dev = [], {}, set()
+    for row in rows:
+        words = frozenset(re.findall(r"[^\W\d_]+", " ".join(row[:-1]).casefold()))
+        keyed.append((words or row[:-1], row))
+    for key, row in dict(keyed).items():
+        of_label.setdefault(row[-1], []).append(key)
+    for _, keys in sorted(of_label.items()):
+        random.Random(0).shuffle(keys)
+        dev.update(keys[: round(len(keys) / 10) or len(keys) > 1])
+    return [row for key, row in keyed if key not in dev], [row for key, row in keyed if key in dev]
 
 
 def folder(task: str, source: str) -> Path:
@@ -66,7 +115,7 @@ def dataset_name(task: str, source: str, train_rows: int) -> str:
     return f"glue{'' if train_rows == config.task(task).glue_train_rows else '-part'}/{task}"
 
 
-def _dataset(spec: config.Task, rows: standins.Rows) -> Dataset:
+def _dataset(spec: config.Task, rows: list[tuple]) -> Dataset:
     columns = dict(zip((*spec.columns, "label"), map(list, zip(*rows, strict=True)), strict=True))
     features = {name: Value("string") for name in spec.columns}
     features |= {"label": ClassLabel(names=list(spec.labels)), "idx": Value("int32")}
@@ -87,14 +136,73 @@ def read_lines(path: Path) -> list[str]:
     return [line.rstrip("\r") for line in text.split("\n")]  # a CR inside a sentence is text
 
 
-def read_tsv(spec: config.Task, path: Path) -> standins.Rows:
-    """Return the rows of one GLUE file: tab separated, one header row, no quoting."""
+def _checked(spec: config.Task, where: str, header: tuple, rows: Rows) -> list[tuple[str, ...]]:
+    """Return the texts and the label of each row; a task without labels takes any label."""
+    (place, columns), wanted, found = header, (*spec.text, spec.label), []
+    if missing := [name for name in wanted if name not in columns]:
+        what = f"{spec.title} needs {wanted}, the header has {str(columns)[:200]}"
+        raise DataError(f"{where}, {place}: no column {missing[0]!r}; {what}")
+    for place, values in rows:
+        *texts, label = values
+        if isinstance(label, bool | int | float):
+            label = json.dumps(label)  # true, 1, 1.5
+        for name, value in zip(wanted, (*texts, label or None), strict=True):
+            if not isinstance(value, str):
+                what = f"column {name!r}: wanted text, got {value!r:.60}"
+                raise DataError(f"{where}, {place}, {what}; fill it in or remove the row")
+        if spec.labels and label not in spec.labels:
+            what = f"{label[:60]!r} is not one of {str(spec.labels)[:200]}"
+            raise DataError(f"{where}, {place}, column {spec.label!r}: {what}")
+        found.append((*texts, label))
+    if not found:
+        raise DataError(f"{where}: no rows below the header")
+    return found
+
+
+def _file_rows(spec: config.Task, path: Path) -> Rows:
+    """Return the rows of one file: a TSV in GLUE's layout, or what Arrow reads."""
+    if (kind := path.suffix.lower()) == ".tsv":
+        return _tsv_rows(spec, path)
+    whole = {"block_size": min(path.stat().st_size + 1, 2**31 - 1), "use_threads": False}
+    texts = {name: pa.string() for name in spec.text}
+    try:
+        if kind == ".csv":
+            types = pa.csv.ConvertOptions(column_types=texts | {spec.label: pa.string()})
+            layout = pa.csv.ParseOptions(newlines_in_values=True)
+            table = pa.csv.read_csv(path, pa.csv.ReadOptions(**whole), layout, types)
+        elif kind == ".jsonl":
+            layout = pa.json.ParseOptions(explicit_schema=pa.schema(texts))
+            table = pa.json.read_json(path, pa.json.ReadOptions(**whole), layout)
+        elif kind == ".parquet":
+            table = pq.read_table(path)
+        else:
+            raise DataError(f"{path}: wanted a file that ends in {', '.join(FORMATS)}")
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        what = " ".join(str(error).split())[:300]
+        what = re.sub(
+            r"in row (\d+)", lambda row: f"in row {int(row[1]) + 1}", what
+        )  # JSON's: from 0
+        raise DataError(f"{path}: {what}; save it again as {kind[1:]} in UTF-8") from None
+    return _table_rows(spec, Dataset(table), 2 if kind == ".csv" else 1)
+
+
+def _table_rows(spec: config.Task, split: Dataset, first: int) -> Rows:
+    """Yield the rows of a split, numbered from ``first``; the hub hides labels as -1."""
+    names = getattr(split.features.get(spec.label), "names", None)
+    hidden = spec.label if names and min(split[spec.label]) < 0 else None
+    yield "row 1", [name for name in split.column_names if name != hidden]
+    columns = [split[name][:] for name in (*spec.text, spec.label)]
+    if names:
+        columns[-1] = [names[number] for number in columns[-1]]
+    for number, values in enumerate(zip(*columns, strict=True), first):
+        yield f"row {number}", values
+
+
+def _tsv_rows(spec: config.Task, path: Path) -> Rows:
+    """Yield the rows of one GLUE file: tab separated, one header row, no quoting."""
     header, *lines = (line.split("\t") for line in read_lines(path))
-    wanted, rows, skipped = (*spec.text, spec.label), [], 0
-    if missing := [name for name in wanted if name not in header]:
-        found = f"{spec.title} needs {wanted}, the header has {str(header)[:200]}"
-        raise DataError(f"{path}, line 1: no column {missing[0]!r}; {found}")
-    places = [header.index(name) for name in wanted]
+    yield "line 1", header
+    places, skipped = [header.index(name) for name in (*spec.text, spec.label)], 0
     for number, fields in enumerate(lines, start=2):
         blank, short = not "".join(fields).strip(), len(fields) <= max(places)
         if blank or (short and skipped < spec.short_rows):
@@ -103,27 +211,26 @@ def read_tsv(spec: config.Task, path: Path) -> standins.Rows:
         if short or len(fields) > len(header):
             what = f"{len(fields)} columns, the header has {len(header)}; is a tab"
             raise DataError(f"{path}, line {number}: {what} {'missing' if short else 'too many'}?")
-        *texts, label = (fields[place] for place in places)
-        if label not in spec.labels:
-            what = f"column {spec.label!r}: {label[:60]!r} is not one of {str(spec.labels)[:200]}"
-            raise DataError(f"{path}, line {number}, {what}")
-        rows.append((*texts, spec.labels.index(label)))
-    if not rows:
-        raise DataError(f"{path}: no rows below the header")
-    return rows
+        yield f"line {number}", [fields[place] for place in places]
+
+
+def _download(name: str, part: str | None, revision: str) -> DatasetDict:
+    try:
+        cache = str(records.ARTIFACTS / "hub")
+        return load_dataset(name, part, revision=revision, cache_dir=cache)
+    except Exception as error:  # whatever went wrong, the remedies are the same
+        remedy = "name files instead (GLUE_DIR, or data: of a task), or check the network"
+        what = f"cannot load {part or revision} of {name}: {remedy} (HF_ENDPOINT for a mirror)"
+        raise DataError(f"{what}: {str(error)[:200]!r}") from error
 
 
 def load_hub(spec: config.Task) -> DatasetDict:
     """Return a task of GLUE from the hub, at the pinned commit."""
-    where = {"revision": GLUE_REVISION, "cache_dir": str(records.ARTIFACTS / "hub")}
-    try:
-        raw = load_dataset(GLUE_REPOSITORY, spec.name, **where)
-    except Exception as error:  # whatever went wrong, the remedies are the same
-        raise DataError(
-            f"cannot load {spec.name} of {GLUE_REPOSITORY}: set GLUE_DIR to a folder of GLUE's "
-            f"files, or check the network (HF_ENDPOINT for a mirror): {str(error)[:200]!r}"
-        ) from error
-    names = dict(zip(spec.hub_text, spec.columns, strict=True)) | {"label": "label", "idx": "idx"}
+    raw = _download(GLUE_REPOSITORY, spec.name, GLUE_REVISION)
+    names = dict(zip(spec.hub_text or spec.text, spec.columns, strict=True)) | {
+        "label": "label",
+        "idx": "idx",
+    }
     splits = {name: raw[split.hub] for name, split in spec.splits.items() if split.hub in raw}
     splits = {name: split for name, split in splits.items() if min(split["label"]) >= 0}
     return DatasetDict(splits).select_columns(list(names)).rename_columns(names)
@@ -146,6 +253,9 @@ def prepare(
             words = {c: [" ".join(tokenize(text)) for text in split[c]] for c in spec.columns}
             prepared[name] = Dataset.from_dict(split[:] | words, features=split.features)
             prepared[name].to_parquet(part / f"{name}.parquet")
+    taught = set(prepared["train"]["label"])
+    if absent := [label for number, label in enumerate(spec.meanings) if number not in taught]:
+        print(f"no training row has the label {', '.join(absent)}: the models cannot learn it")
     return prepared
 
 

@@ -6,17 +6,19 @@ import numpy as np
 from scipy.stats import binomtest
 
 
-def evaluate(logits: np.ndarray, labels: np.ndarray, f1: bool = False) -> dict[str, float]:
-    """Return accuracy and, if ``f1``, F1 of class 1 as fractions; logits [N, K], labels [N]."""
-    counts, once = _counts(logits.argmax(axis=1)[None], labels), np.ones(len(labels))
-    names = ("accuracy", "f1") if f1 else ("accuracy",)
+def evaluate(
+    logits: np.ndarray, labels: np.ndarray, positive: int | None = None
+) -> dict[str, float]:
+    """Return accuracy and F1 of class ``positive``, if any; logits [N, K], labels [N]."""
+    counts = _counts(logits.argmax(axis=1)[None], labels, positive)
+    once, names = np.ones(len(labels)), ("accuracy",) if positive is None else ("accuracy", "f1")
     return {name: float(_scores(counts, once, name)[0]) for name in names}
 
 
-def _counts(predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _counts(predicted: np.ndarray, labels: np.ndarray, positive: int | None) -> np.ndarray:
     """Return [seeds, 3, N]: whether an answer is right, a true positive, half the positives."""
-    positives = ((predicted == 1).astype(float) + (labels == 1)) / 2
-    return np.stack([predicted == labels, (predicted == 1) & (labels == 1), positives], axis=1)
+    answered, true = predicted == (positive or 0), labels == (positive or 0)
+    return np.stack([predicted == labels, answered & true, (answered * 1.0 + true) / 2], axis=1)
 
 
 def _scores(counts: np.ndarray, weights: np.ndarray, metric: str) -> np.ndarray:
@@ -28,7 +30,12 @@ def _scores(counts: np.ndarray, weights: np.ndarray, metric: str) -> np.ndarray:
 
 
 def bootstrap(
-    models: Sequence[np.ndarray], labels: np.ndarray, metric: str, seed: int, n: int = 2000
+    models: Sequence[np.ndarray],
+    labels: np.ndarray,
+    metric: str,
+    seed: int,
+    positive: int | None = None,
+    n: int = 2000,
 ) -> np.ndarray:
     """Return resampled scores [n, models], each the mean over a model's seeds.
 
@@ -36,14 +43,15 @@ def bootstrap(
     of S resampled seeds varies too little, by the factor (S - 1) / S. So its deviation from the
     mean of all seeds is multiplied by sqrt(S / (S - 1)). With one seed only the examples vary.
 
-    ``models`` hold the predicted classes [seeds, N]; ``metric`` is ``accuracy`` or ``f1``.
+    ``models`` hold the predicted classes [seeds, N]; ``metric`` is ``accuracy`` or ``f1``, which
+    is that of class ``positive``.
     A ValueError says that a model did not answer the same number of examples.
     """
     size = len(labels)
     if any(model.shape[1] != size for model in models):
         raise ValueError(f"wanted {size} answers, got {[model.shape[1] for model in models]}")
     rng, draws = np.random.default_rng(seed), np.empty((n, len(models)))
-    counts = [_counts(model, labels) for model in models]
+    counts = [_counts(model, labels, positive) for model in models]
     for draw in draws:
         weights = np.bincount(rng.integers(size, size=size), minlength=size).astype(float)
         for column, model in enumerate(counts):

@@ -72,6 +72,14 @@ class Step:
         end = "-ablation" if self.stage == "ablation" else ""
         return RESULTS / kind / f"{Path(self.profile, self.task)}{end}.json"
 
+    @property
+    def spec(self) -> config.Task:
+        """The step's task, with the labels that 01_data found if the task names none."""
+        task = config.task(self.task)
+        if task.labels:
+            return task
+        return task.known([*self.sibling("data").read()["labels"]["train"]])
+
     def sibling(self, stage: str) -> "Step":
         """Return the step whose ``stage`` this one uses: its arm's own, or the main arm's."""
         task = self.task or "sst2"  # chapter 05 has no task and times SST-2's student
@@ -98,16 +106,19 @@ class Step:
         for step in self.reads():
             made = step.read()["digests" if step.stage == "data" else "outputs"]
             found |= {f"{step.stage}/{name}": digest for name, digest in made.items()}
+        task = config.task(self.task) if self.task else None
         for kind in {"source", "model", "vectors"} & set(values):
             path = Path(values[kind].removeprefix(PIECES)).expanduser()
-            if kind == "source":
-                path = (config.TOY if values[kind] == "toy" else path) / config.task(
-                    self.task
-                ).folder
+            if kind == "source" and not task.data:
+                path = (config.TOY if values[kind] == "toy" else path) / task.folder
             files = sorted(path.rglob("*")) if path.is_dir() else [path]
             home = path if path.is_dir() else path.parent
             names = {f"{kind}/{f.relative_to(home).as_posix()}": f for f in files if f.is_file()}
             found |= {name: sha256(file) for name, file in names.items()}
+        if task and not task.in_paper:  # the user may choose other columns
+            known = task if self.stage == "data" else self.spec
+            text = known.model_dump_json(exclude={"data", "title", "folder"})
+            found["task"] = hashlib.sha256(text.encode()).hexdigest()
         return found
 
     def folder(
@@ -182,9 +193,9 @@ class Step:
         if predictions:
             from distil import metrics  # here, because scipy takes a second to import
 
-            f1, arrays = config.task(self.task).f1, {}
+            positive, arrays = self.spec.positive, {}
             record["metrics"] = {
-                s: metrics.evaluate(*pair, f1=f1) for s, pair in predictions.items()
+                s: metrics.evaluate(*pair, positive) for s, pair in predictions.items()
             }
             for split, (logits, labels) in predictions.items():
                 small = np.min_scalar_type(np.max(labels, initial=0))

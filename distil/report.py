@@ -1,9 +1,10 @@
 """Reads the records of a profile once, and computes the tables and verdicts that pages show.
 
-``load`` returns ``Results``. Every other function takes ``Results`` and reads no file.
+``load`` returns ``Results``. Every other function takes ``Results`` and reads no run again.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -104,7 +105,8 @@ class Results:
                     where = f"{self.profile}/{task}, {first} and {second}"
                     raise records.RecordError(f"{where}: scored on other {own} examples; rerun")
             answers = [np.stack([run.answers(own) for run in runs]) for runs, own in models]
-            self.draws[key] = metrics.bootstrap(answers, labels, metric, seed=2019)
+            positive = records.Step("data", self.profile, task).spec.positive
+            self.draws[key] = metrics.bootstrap(answers, labels, metric, 2019, positive)
         return self.draws[key] if a == first else self.draws[key][:, [1, 0, 2]]
 
 
@@ -333,7 +335,11 @@ def verdicts(results: Results) -> list[dict[str, str]]:
 
 def _of_table_1(row: Row) -> list[tuple[str, ...]]:
     """Return (claim, where, paper, ours, verdict) of a gain, its size and its share of the gap."""
-    paper, share, scored = row["paper"], row["share"], f"{row['metric']} on {SPLITS[row['split']]}"
+    paper, share, scored = (
+        row["paper"],
+        row["share"],
+        f"{scored_by(row)} on {SPLITS[row['split']]}",
+    )
     title = f"{config.task(row['task']).title} / " if paper else ""
     where = f"{title}{row['dataset']}, {scored}, {seeds(row['seeds'])}"
     ours, sign = gain(row["gain"]), sign_verdict(row["gain"])
@@ -383,6 +389,18 @@ def size_verdict(estimate: Estimate, published: float) -> str:
     return f"{'larger' if value > published else 'smaller'} than the paper's"
 
 
+def scored_by(row: Row) -> str:
+    """Return a row's metric for Markdown; F1 of a user's own task with the label it is of."""
+    if row["paper"] or row["metric"] == "accuracy":
+        return row["metric"]
+    return f"{row['metric']} of {as_text(config.task(row['task']).f1)}"
+
+
+def as_text(label: str) -> str:
+    """Return a user's label so that Markdown shows it as it is."""
+    return re.sub(r"([\\`*_{}\[\]<>#|$~])", r"\\\1", label)
+
+
 def percent(value: float) -> str:
     """Return a score in percent, with the one precision of all pages."""
     return f"{100 * value:.1f}"
@@ -419,7 +437,7 @@ def markdown(results: Results) -> str:
             title, published = config.task(row["task"]).title, paper["distilled"] - paper["plain"]
             told = f"{title}: {low} → {high} ({points(published)}), {top}"
         plain, distilled = (spread(row[name], row["seeds"]) for name in STUDENTS)
-        where = f"{row['dataset']}, {SPLITS[row['split']]}, {row['metric']}"
+        where = f"{row['dataset']}, {SPLITS[row['split']]}, {scored_by(row)}"
         teacher = f"{percent(row['teacher'][0])} ({row['teacher_name']})"
         cells.append([where, plain, f"**{distilled}**", gain(row["gain"]), teacher, told])
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)

@@ -183,7 +183,7 @@ def _kept(step: Step) -> Path:
     ``notebooks/`` shows the main arm of ``offline`` on SST-2. Other copies of seed 0 whose data may
     be passed on go to ``results/``, and the rest stays in ``artifacts/``.
     """
-    public = config.settings(step.profile, "data").source in ("toy", "packages")
+    public = config.settings(step.profile, "data", step.task).source in ("toy", "packages")
     ours = step.stage in (*PAGES, "speed") or (public and step.arm in ("", MAIN, PLAIN))
     main = step.profile == "offline" and step.task in ("", "sst2") and step.arm in ("", MAIN)
     if public and main and not step.seed and ROOT / "results" == RESULTS:

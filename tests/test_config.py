@@ -112,6 +112,7 @@ def test_an_unknown_key_lists_the_known_ones(configs, section):
         ("arms: {odd: {student: {lx: 1.0}}}", "student: StudentSettings: unknown key 'lx'"),
         ("arms: {Odd: {}}", "arms.Odd.[key]: String should match pattern "),
         ("student: [", "not valid YAML"),
+        ("student: {lr: 1.0}\nstudent: {rho: 0.5}", "the key 'student' twice, from line 1"),
     ],
 )
 def test_other_wrong_lines(configs, text, said):
@@ -133,15 +134,21 @@ def test_numbers_with_an_exponent_are_numbers(configs):
     assert found["teacher"].learning_rates == [0.00002, 0.00015, 0.0001]
 
 
-@pytest.mark.parametrize("labels", ["[001, 002]", "[1.0, 2.0]", "[1:30, 2:30]", "[yes, no]"])
-def test_labels_that_yaml_does_not_read_as_text_ask_for_quotes(configs, labels):
+UNQUOTED = ["[001, 002]", "[1.0, 2.0]", "[1:30, 2:30]", "[yes, no]"]
+UNFIT = [(labels, "labels.0: .* write it in quotes$") for labels in UNQUOTED]
+UNFIT += [("[a, b, a]", "each label once"), ("[a, b], meanings: [c]", "one of meanings for each")]
+UNFIT += [("[a, b], f1: true", "f1: .* got True; "), ("[a, b], f1: c", "f1 names .* 'b'")]
+
+
+@pytest.mark.parametrize(("labels", "said"), UNFIT)
+def test_labels_that_do_not_fit_are_one_line(configs, labels, said):
     configs("tasks", SPAM % labels)
-    with pytest.raises(ConfigError, match=r"^configs/tasks.yaml, spam: labels.0: .* quotes$"):
+    with pytest.raises(ConfigError, match=rf"^configs/tasks.yaml, spam: .*{said}"):
         config.tasks()
 
 
 def test_a_task_of_ones_own(configs):
-    configs("tasks", SPAM % "['no', 'yes']")
+    configs("tasks", "spam:\n  text:\n  - message\n  label: kind\n  labels:\n  - 'no'\n  - 'yes'\n")
     spam = config.task("spam")
     assert (spam.folder, spam.meanings, spam.columns) == ("spam", ["no", "yes"], ("sentence1",))
 

@@ -9,9 +9,10 @@ from distil.metrics import bootstrap, evaluate, interval, mcnemar, reliability
 def test_accuracy_and_f1_by_hand():
     logits = np.array([[0, 1], [0, 1], [1, 0], [1, 0], [0, 1]])
     labels = np.array([1, 0, 1, 0, 1])  # 2 true and 1 false positive, 1 false and 1 true negative
-    assert evaluate(logits, labels, f1=True) == pytest.approx({"accuracy": 3 / 5, "f1": 2 / 3})
+    assert evaluate(logits, labels, 1) == pytest.approx({"accuracy": 3 / 5, "f1": 2 / 3})
+    assert evaluate(logits, labels, 0)["f1"] == pytest.approx(1 / 2)
     assert "f1" not in evaluate(logits, labels)
-    assert evaluate(np.array([[1, 0]]), np.array([0]), f1=True)["f1"] == 0.0
+    assert evaluate(np.array([[1, 0]]), np.array([0]), 1)["f1"] == 0.0
 
 
 def test_an_interval_is_the_middle_95_percent():
@@ -21,15 +22,15 @@ def test_an_interval_is_the_middle_95_percent():
 def test_a_draw_scores_the_drawn_examples():
     labels, answers = np.array([0, 1, 1, 0]), np.array([0, 1, 0, 1])
     rows = np.random.default_rng(3).integers(4, size=4)
-    wanted = evaluate(np.eye(2)[answers[rows]], labels[rows], f1=True)
+    wanted = evaluate(np.eye(2)[answers[rows]], labels[rows], 1)
     for metric in ("accuracy", "f1"):
-        assert bootstrap([answers[None]], labels, metric, seed=3, n=1)[0, 0] == wanted[metric]
+        assert bootstrap([answers[None]], labels, metric, 3, 1, n=1)[0, 0] == wanted[metric]
 
 
 def test_all_models_answer_the_same_draw():
     labels = np.random.default_rng(1).integers(2, size=300)
     answers = np.random.default_rng(2).integers(2, size=(1, 300))
-    draws = bootstrap([answers, answers], labels, "f1", seed=0, n=50)
+    draws = bootstrap([answers, answers], labels, "f1", 0, 1, n=50)
     assert (draws[:, 0] == draws[:, 1]).all() and draws[:, 0].std() > 0
     with pytest.raises(ValueError, match=r"wanted 300 answers, got \[10\]"):
         bootstrap([answers[:, :10]], labels, "f1", seed=0)

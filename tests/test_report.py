@@ -74,8 +74,8 @@ def put(
     outputs = {"teacher": TEACHER, "transfer-set": SET, "student": {"model.safetensors": "s"}}[
         stage
     ]
-    f1 = config.task(task).f1
-    scores = {split: metrics.evaluate(logits, labels, f1=f1) for split in splits}
+    positive = config.task(task).positive
+    scores = {split: metrics.evaluate(logits, labels, positive) for split in splits}
     record = {
         "profile": profile,
         "task": task,

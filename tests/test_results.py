@@ -64,7 +64,7 @@ def test_every_score_follows_from_the_logits(step):
     )
     assert set(predictions) == set(record["metrics"])
     for split, (logits, labels) in predictions.items():
-        again = metrics.evaluate(logits, labels, f1=config.task(step.task).f1)
+        again = metrics.evaluate(logits, labels, config.task(step.task).positive)
         assert record["metrics"][split] == pytest.approx(again, abs=1e-9), split
         assert len(labels) == record["rows"][split.removesuffix("_untouched")]
     assert set(record["n_params"]) == {"total", "non_embedding"} and not record["git"]["dirty"]

@@ -110,20 +110,21 @@ def fill(folder: Path) -> None:
 
 def scores(profile: str, task: str, folder: Path) -> Scores:
     """Return the dev scores of each file of weights in ``folder``."""
-    spec, dev = config.task(task), data.load_prepared(profile, task)["dev"]
+    spec, dev = records.Step("data", profile, task).spec, data.load_prepared(profile, task)["dev"]
     texts = list(zip(*(dev[column][:] for column in spec.columns), strict=True))
     gold, found = np.array(dev["label"][:]), {}
     for name in FORMS:
         if (folder / name).is_file():
             probabilities = distil.load(folder, name).predict_proba(texts)
-            found[name] = metrics.evaluate(probabilities, gold, spec.f1)
+            found[name] = metrics.evaluate(probabilities, gold, spec.positive)
     return found
 
 
 def table(spec: config.Task, folder: Path, measured: Scores) -> str:
     """Return the card's table: what each file is for, its size and its scores."""
-    f1 = f" F1 of {spec.meanings[1]} |" * spec.f1
-    lines = [f"| file | for | MB | accuracy |{f1}", f"|---|---|---|---|{'---|' * spec.f1}"]
+    names = ["file", "for", "MB", "accuracy"]
+    names += [f"F1 of {report.as_text(spec.meanings[spec.positive])}"] if spec.f1 else []
+    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     for name, values in measured.items():
         size = (folder / name).stat().st_size / 1e6
         cells = " | ".join(f"{value:.1%}" for value in values.values())
@@ -133,15 +134,18 @@ def table(spec: config.Task, folder: Path, measured: Scores) -> str:
 
 def card(step: records.Step, folder: Path, measured: Scores, facts: dict) -> ModelCard:
     """Return the model card of a student: what it is, what it learned from, and how good it is."""
-    record, spec, kind = step.read(), config.task(step.task), "text-classification"
+    record, spec, kind = step.read(), step.spec, "text-classification"
     model = step.sibling("teacher").read()["config"]["model"]
     example = EXAMPLES if spec.pair else EXAMPLES[0]
     facts |= {"example": example, "answer": distil.load(folder)(example), "title": spec.title}
     facts |= {"teacher": report.TEACHERS.get(model, model), "columns": " and ".join(spec.columns)}
-    facts |= {"labels": ", ".join(spec.meanings), "table": table(spec, folder, measured)}
+    facts |= {
+        "labels": ", ".join(map(report.as_text, spec.meanings)),
+        "table": table(spec, folder, measured),
+    }
     facts |= {"real": record["training_examples"] - record["synthetic_examples"]}
     facts |= {"license": LICENCES.get(record["dataset"], "other")}
-    classes = {"f1": f", of {spec.meanings[1]}"}
+    classes = {"f1": f", of {spec.meanings[spec.positive]}"} if spec.f1 else {}
     results = [
         EvalResult(
             kind,

@@ -69,7 +69,7 @@ def read_hub(spec: config.Task, split: str) -> list[tuple[str, ...]]:
     except Exception as error:  # whatever went wrong, the remedies are the same
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"hub, {spec.name}/{split}: {reason}; --source takes a folder") from error
-    return list(zip(*(rows[column] for column in spec.hub_text), strict=True))
+    return list(zip(*(rows[column] for column in spec.hub_text or spec.text), strict=True))
 
 
 def predict(spec: config.Task, folder: Path, texts: list[tuple[str, ...]]) -> list[str]:
