@@ -1,6 +1,5 @@
 """Draws the figures of chapters 06 and 07 in one style, for white and for dark pages."""
 
-import statistics
 from typing import Any
 
 import numpy as np
@@ -60,10 +59,8 @@ def ablation_arms(results: Results) -> Figure:
     for axes, rows in zip(grid[:, 0], found, strict=True):
         others = [row for row in rows if row["name"] != config.MAIN]
         _forest(axes, [(f"{r['name']} ({len(r['seeds'])})", r["gain"], None) for r in others])
-        widths = [
-            row["gain"].high - row["gain"].low for row in others if row["name"] not in STUDENTS
-        ]
-        least = 100 * (2.8 * statistics.median(widths) / (2 * 1.96) + report.MARGIN)
+        widths = [np.ptp(row["gain"][1:]) for row in others if row["name"] not in STUDENTS]
+        least = 100 * (2.8 * np.median(widths) / (2 * 1.96) + report.MARGIN)
         axes.axvspan(-least, least, color=INK, alpha=0.15, lw=0)
         told = f"{rows[0]['dataset']}, {rows[0]['split']}, {rows[0]['examples']:,} examples (seeds)"
         axes.set_title(f"{told}\nsmallest difference that four of five tries find: {least:.1f}")
@@ -97,7 +94,7 @@ def curves(results: Results) -> Figure:
     figure, grid = plt.subplots(len(tasks), figsize=(WIDTH, 1 + 2.3 * len(tasks)), squeeze=False)
     for task, axes in zip(tasks, grid[:, 0], strict=True):
         models, found = results.models(task), report.equal_steps(results, task)
-        title = models["plain"][0].record["dataset"] + ", at plain's last step:" * bool(found)
+        title = models["plain"][0].record["dataset"] + ", at plain's last step" * bool(found)
         for name in STUDENTS:
             for run in models[name]:
                 history = 100 * np.array(run.record["history"])
@@ -106,13 +103,10 @@ def curves(results: Results) -> Figure:
             if found:
                 diamond = {"marker": "D", "ls": "", "ms": 9, "label": None}
                 axes.plot(found["steps"], 100 * found[name], **LOOKS[name] | diamond)
-                title += f" {name} {100 * found[name]:.1f}"
+                title += f", {name} {100 * found[name]:.1f}"
         teacher = 100 * report.score(models["teacher"], "dev").mean
         axes.axhline(teacher, **LOOKS["teacher"] | {"marker": "", "lw": 2})
         axes.set(xscale="log", title=title, ylabel="dev accuracy (%)", xlabel="training steps")
-        axes.xaxis.set_major_locator(plt.LogLocator(subs=(1, 3)))
-        axes.xaxis.set_major_formatter(lambda n, _: f"{n / 1000:g}k" if n >= 1000 else f"{n:g}")
-        axes.xaxis.set_minor_formatter(plt.NullFormatter())
     return _finish(figure, "Better, or only trained for longer?")
 
 
@@ -124,14 +118,14 @@ def latency(results: Results) -> Figure:
     student (int8, ONNX) has what it adds to the one student that chapter 05 tried.
     """
     (speed,), models = results.runs["", "", "speed"], results.models("sst2")
+    (row,) = (r for r in report.table(results) if (r["task"], r["split"]) == ("sst2", "dev"))
     forms, teacher = speed.record.get("dev_accuracy", {}), models["teacher"][0]
-    scores = {name: report.score(runs, "dev").mean for name, runs in models.items()}
-    taught = [runs[0] for key, runs in results.runs.items() if key[::2] == ("sst2", "teacher")]
-    taught = {run.record["config"]["model"]: report.score([run], "dev").mean for run in taught}
-    times = {row["name"]: row["ms_single"] for row in speed.record["models"]}
-    found = [("plain", "student", scores["plain"])]
+    runs = [runs[0] for key, runs in results.runs.items() if key[::2] == ("sst2", "teacher")]
+    taught = {run.record["config"]["model"]: report.score([run], "dev").mean for run in runs}
+    times = {one["name"]: one["ms_single"] for one in speed.record["models"] if "ms_single" in one}
+    found = [("plain", "student", row["plain"].mean)]
     for name, accuracy in forms.items():
-        found.append(("distilled", name, scores["distilled"] + accuracy - forms["student"]))
+        found.append(("distilled", name, row["distilled"].mean + accuracy - forms["student"]))
     found += [("teacher", name, taught[model]) for name, model in TIMED.items() if model in taught]
     figure, axes = plt.subplots(figsize=(WIDTH, 4.6))
     for model, name, accuracy in (one for one in found if one[1] in times):
@@ -146,15 +140,19 @@ def latency(results: Results) -> Figure:
             axes.plot(spent, 100 * np.mean(mixed, axis=0), lw=1.3, **look)
     axes.set(xscale="log", xlabel=f"milliseconds for one sentence ({speed.record['device']})")
     axes.set(title=f"{teacher.record['dataset']}: up and left is better", ylabel="dev accuracy (%)")
-    axes.xaxis.set_major_locator(plt.LogLocator(subs=(1, 3)))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter(plt.NullFormatter())
+    if row["floors"]:
+        floor, score = max(row["floors"].items(), key=lambda one: one[1])
+        axes.axhline(100 * score.mean, color=INK, ls="--", lw=1, label=floor)
     axes.margins(0.15)
     return _finish(figure, "What does a better answer cost?")
 
 
 def _finish(figure: Figure, title: str) -> Figure:
-    """Add a title, and one legend with every label once below all panels."""
+    """Add a title, plain numbers on logarithmic axes, and one legend with every label once."""
+    for axes in (axes for axes in figure.axes if axes.get_xscale() == "log"):
+        axes.xaxis.set_major_locator(plt.LogLocator(subs=(1, 3)))
+        axes.xaxis.set_major_formatter(lambda n, _: f"{n / 1000:g}k" if n >= 1000 else f"{n:g}")
+        axes.xaxis.set_minor_formatter(plt.NullFormatter())
     figure.suptitle(title, x=0.01, ha="left")
     pairs = [zip(*axes.get_legend_handles_labels(), strict=True) for axes in figure.axes]
     named = {label: handle for pair in pairs for handle, label in pair}

@@ -91,10 +91,9 @@ class Run:
 
     def at(self, steps: int) -> float | None:
         """Return the dev accuracy of the best epoch that had ended after ``steps``, if one had."""
-        judge = "held_out_history" if self.record["chosen_on"] == "held_out" else "history"
-        ended = steps * len(self.record["history"]) // self.record["steps"]
-        epochs = self.record[judge][:ended]
-        return self.record["history"][int(np.argmax(epochs))] if epochs else None
+        judge, history = f"{self.record['chosen_on']}_history", self.record["history"]
+        epochs = self.record.get(judge, history)[: steps * len(history) // self.record["steps"]]
+        return history[int(np.argmax(epochs))] if epochs else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,9 +135,8 @@ def load(profile: str) -> Results:
     results = Results(profile, config.arms(profile), paper, {})
     for step in _steps(profile):
         record, predictions = step.read(), step.predictions() if step.arm else {}
-        own = f"{record['profile']}/{record.get('task', '')}"
-        if own != f"{profile}/{step.task}":
-            told = f"{step.path.name} of {profile}/{step.task} says it is of {own}"
+        if (own := (record["profile"], record.get("task", ""))) != (profile, step.task):
+            told = f"{records.short(step.path)} says it is of {'/'.join(own)}"
             raise records.RecordError(f"{told}: profiles are not mixed; move it back or delete it")
         if "dev_untouched" in predictions:  # older records scored two epochs on dev
             record["chosen_on"], predictions["dev"] = "held_out", predictions.pop("dev_untouched")
@@ -147,8 +145,8 @@ def load(profile: str) -> Results:
         if {"dev", "test"} <= set(predictions) and record.get("chosen_on") != "dev":
             pair = zip(predictions["dev"], predictions["test"], strict=True)
             predictions[BOTH] = tuple(map(np.concatenate, pair))
-        key = (step.task, step.arm, step.stage)
-        results.runs.setdefault(key, []).append(Run(record, predictions))
+        runs = results.runs.setdefault((step.task, step.arm, step.stage), [])
+        runs.append(Run(record, predictions))
     for task, arm, stage in results.runs:
         if stage == "student":
             _leave_out(results, task, arm)
@@ -179,16 +177,13 @@ def _leave_out(results: Results, task: str, arm: str) -> None:
         if not wanted and learned["transfer set"] == _files(results, task, config.MAIN):
             wanted = learned | records.as_config(results.arms[arm].changes.get("student", {}))
             wanted["transfer set"] = {} if arm == config.PLAIN else _files(results, task, arm)
-    kept, unknown = [], "no such arm"
-    if known and not wanted:
-        unknown = "no distilled student of the transfer set on record"
+    why, kept = "no distilled student of the transfer set on record" if known else "no such arm", []
     for run in results.runs[task, arm, "student"]:
-        own = run.learned_from()
-        other = [
-            key for key in (wanted or {}) | own if not wanted or own.get(key) != wanted.get(key)
-        ]
-        if other:
-            why = f"other {', '.join(other)}" if wanted else unknown
+        if wanted:
+            pairs = wanted | (own := run.learned_from())
+            other = ", ".join(key for key in pairs if own.get(key) != wanted.get(key))
+            why = f"other {other}" if other else ""
+        if why:
             results.left_out.append(f"{task} {arm}, seed {run.record['seed']}: {why}")
         else:
             kept.append(run)
@@ -254,9 +249,8 @@ def table(results: Results) -> list[Row]:
         (data,) = results.runs.get((task, "", "data"), [Run({}, {})])
         *found, last = [s for s in splits(itertools.chain(*models.values())) if s != BOTH]
         for split, metric in itertools.product([*found, last], ("accuracy", "f1")[: 1 + spec.f1]):
-            row = compare(results, task, *STUDENTS, split, metric) | {
-                "verdict_split": split == last
-            }
+            row = {"verdict_split": split == last}
+            row |= compare(results, task, *STUDENTS, split, metric)
             column = f"{task}_mismatched" if split == "dev_mismatched" else task
             cells = [(name, published[own].get(column)) for name, own in PAPER_ROWS.items()]
             row["paper"] = {name: Score(cell[metric] / 100) for name, cell in cells if cell}
@@ -357,18 +351,12 @@ def place(row: Row) -> str:
 def shown(row: Row) -> dict[str, str]:
     """Return the cells of a row of ``table``: column -> text."""
     paper = "{plain} → {distilled}, {teacher}".format(**row["paper"]) if row["paper"] else ""
-    floors = {name: str(floor) for name, floor in row["floors"].items()}
-    return (
-        {"data and score": f"{row['dataset']}, {row['metric']}", "split": place(row)}
-        | floors
-        | {
-            "plain BiLSTM": str(row["plain"]),
-            "distilled BiLSTM": f"**{row['distilled']}**",
-            "gain [95%]": str(row["gain"]),
-            "teacher": f"{row['teacher']} ({row['teacher_name']})",
-            "paper: plain → distilled, teacher": paper,
-        }
-    )
+    cells = {"data and score": f"{row['dataset']}, {row['metric']}", "split": place(row)}
+    cells |= {name: str(floor) for name, floor in row["floors"].items()}
+    cells |= {"plain BiLSTM": str(row["plain"]), "distilled BiLSTM": f"**{row['distilled']}**"}
+    cells["gain [95%]"] = str(row["gain"])
+    cells["teacher"] = f"{row['teacher']} ({row['teacher_name']})"
+    return cells | {"paper: plain → distilled, teacher": paper}
 
 
 def grid(rows: Sequence[Row]) -> str:

@@ -349,7 +349,7 @@ def test_profiles_are_not_mixed(results):
     put("plain", 0.78, profile="q")
     path = records.Step("student", "q", "sst2", "plain").path
     path.write_text(path.read_text().replace('"profile": "q"', '"profile": "p"'))
-    with pytest.raises(records.RecordError, match="q/sst2 says it is of p/sst2"):
+    with pytest.raises(records.RecordError, match=r"q/sst2/plain/.* says it is of p/sst2"):
         report.load("q")
 
 
@@ -385,11 +385,14 @@ def test_the_latency_figure_has_each_timed_model_that_was_trained(results):
     models = [row | {"ms_single": 1.0 + n} for n, row in enumerate(MODELS)]
     models.append({"name": "student-int8", "ms_single": 0.3})
     put_json(records.Step("speed", "p"), device="CPU", models=models, dev_accuracy=FORMS)
+    floors = {"tf-idf": {"dev": {"accuracy": 0.7}}, "majority": {"dev": {"accuracy": 0.5}}}
+    put_json(records.Step("data", "p", "sst2"), task="sst2", dataset="p-set", floors=floors)
     (axes,) = figures.latency(report.load("p")).axes
     points = [line.get_xydata()[0].tolist() for line in axes.lines if len(line.get_xdata()) == 1]
     assert points == [[1, 78], [1, 85], [0.3, 84], [2, 90]]
     mixed = next(line.get_xydata() for line in axes.lines if len(line.get_xdata()) > 1)
     np.testing.assert_allclose(mixed[[0, -1]], [[1, 85], [3, 90]])
+    assert [line.get_ydata()[0] for line in axes.lines if line.get_label() == "tf-idf"] == [70]
 
 
 def test_a_task_that_lacks_a_model_is_named(results):
@@ -425,7 +428,7 @@ def test_the_curves_compare_at_plains_last_step(results):
     (axes,) = figures.curves(report.load("p")).axes
     points = [line.get_xydata()[0].tolist() for line in axes.lines if len(line.get_xdata()) == 1]
     assert points == [[10, 78], [10, 74]]
-    assert axes.get_title(loc="left").endswith("at plain's last step: plain 78.0 distilled 74.0")
+    assert axes.get_title(loc="left").endswith("at plain's last step, plain 78.0, distilled 74.0")
 
 
 def test_the_ablation_figure_fills_clear_differences_and_says_what_it_can_find(results):
