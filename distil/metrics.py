@@ -1,9 +1,9 @@
-"""Scores of a classifier, and intervals and tests for the difference between two of them."""
+"""Scores of a classifier, intervals by bootstrap, and what the certainty of a model is worth."""
 
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.special import softmax
 
 
 def evaluate(
@@ -42,14 +42,10 @@ def bootstrap(
     A draw resamples the examples, which all models share, and the seeds of each model. The mean
     of S resampled seeds varies too little, by the factor (S - 1) / S. So its deviation from the
     mean of all seeds is multiplied by sqrt(S / (S - 1)). With one seed only the examples vary.
-
     ``models`` hold the predicted classes [seeds, N]; ``metric`` is ``accuracy`` or ``f1``, which
     is that of class ``positive``.
-    A ValueError says that a model did not answer the same number of examples.
     """
     size = len(labels)
-    if any(model.shape[1] != size for model in models):
-        raise ValueError(f"wanted {size} answers, got {[model.shape[1] for model in models]}")
     rng, draws = np.random.default_rng(seed), np.empty((n, len(models)))
     counts = [_counts(model, labels, positive) for model in models]
     for draw in draws:
@@ -67,17 +63,24 @@ def interval(draws: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def reliability(logits: np.ndarray, labels: np.ndarray, bins: int = 10) -> np.ndarray:
-    """Return mean confidence and accuracy [2, bins] of examples sorted by confidence into bins."""
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    sure = (shifted / shifted.sum(axis=1, keepdims=True)).max(axis=1)
-    right = logits.argmax(axis=1) == labels
+def calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int = 10) -> float:
+    """Return the mean gap between confidence and accuracy over equal groups, in confidence's order."""
+    sure, right = softmax(logits, axis=1).max(axis=1), logits.argmax(axis=1) == labels
     parts = np.array_split(np.argsort(sure, kind="stable"), bins)
-    return np.array([[values[part].mean() for part in parts] for values in (sure, right)])
+    return float(np.mean([abs(sure[part].mean() - right[part].mean()) for part in parts]))
 
 
-def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> float:
-    """Return the two-sided p of McNemar's exact test for two models on the same examples [N]."""
-    a, b = correct_a.astype(bool), correct_b.astype(bool)
-    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    return float(binomtest(only_a, only_a + only_b, 0.5).pvalue) if only_a + only_b else 1.0
+def margin(logits: np.ndarray) -> np.ndarray:
+    """Return the largest logit minus the second largest [N]; logits [N, K]."""
+    second, first = np.sort(logits, axis=1)[:, -2:].T
+    return first - second
+
+
+def fallback(student: np.ndarray, teacher: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the accuracy [N + 1] when the teacher answers the k examples of smallest margin.
+
+    The margins are the student's; entry ``k`` of the result runs from 0 (the student alone) to N.
+    """
+    mine, others = (logits.argmax(axis=1) == labels for logits in (student, teacher))
+    changes = (others.astype(int) - mine)[np.argsort(margin(student), kind="stable")]
+    return (mine.sum() + np.append(0, np.cumsum(changes))) / len(labels)

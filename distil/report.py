@@ -1,36 +1,68 @@
 """Reads the records of a profile once, and computes the tables and verdicts that pages show.
 
-``load`` returns ``Results``. Every other function takes ``Results`` and reads no run again.
+``load`` returns ``Results``. Every other function takes ``Results`` or rows, and reads no file.
 """
 
+import functools
+import itertools
 import json
 import re
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from distil import config, metrics, records
 
 MARGIN = 0.002  # an interval that ends within 0.2 points of 0 decides nothing
-STUDENTS = ("plain", "distilled")
-PAPER_ROWS = {  # our name -> the row of the paper's Table 1
-    "plain": "BiLSTM (our implementation)",
-    "distilled": "Distilled BiLSTM_SOFT",
-    "teacher": "BERT_LARGE (Devlin et al. 2018)",
-}
-SPLITS = {  # split -> its name on a page; verdicts take the last one that all runs have
-    "dev_mismatched": "dev, mismatched",
-    "dev": "dev",
-    "dev_untouched": "dev, epoch chosen on held-out train",
-    "test": "test",  # it decided nothing
-}
+STUDENTS = (config.PLAIN, config.MAIN)
+PAPER_ROWS = {"plain": "BiLSTM (our implementation)", "distilled": "Distilled BiLSTM_SOFT"}
+PAPER_ROWS["teacher"] = "BERT_LARGE (Devlin et al. 2018)"  # our name -> the row of Table 1
+BOTH = "dev + test"  # judges arms, where neither of the two chose an epoch
+SPLITS = ("dev_mismatched", "dev", "test", BOTH)  # verdicts take the last one that all runs have
 TEACHERS = {"packages": "MiniLM-L6", "packages-mpnet": "MPNet-base", "tiny": "tiny random BERT"}
-LARGE_MODELS = ("bert-large", "elmo")  # our names for two rows of the paper's Table 2, in its order
-PAPER = config.ROOT / "results" / "paper.json"
 Row = dict[str, Any]
-Estimate = tuple[float, float, float]  # a value and the ends of its 95% interval
+
+
+class Score(NamedTuple):
+    """A mean score and its standard deviation over seeds, None for one seed."""
+
+    mean: float
+    deviation: float | None = None
+
+    def __str__(self) -> str:
+        told = f"{100 * self.mean:.1f}"
+        return told if self.deviation is None else f"{told} ± {100 * self.deviation:.1f}"
+
+
+class Estimate(NamedTuple):
+    """A difference, or a share, and the ends of its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return "{} [{}, {}]".format(*map(points, self))
+
+    def __neg__(self) -> "Estimate":
+        return Estimate(-self.value, -self.high, -self.low)
+
+    def sign(self) -> str:
+        """Return whether a difference is positive, as the paper says (see ``verdicts``)."""
+        if self.low > MARGIN or self.high < -MARGIN:
+            return "reproduced" if self.low > 0 else "not reproduced: the other way round"
+        near = "includes 0" if self.low <= 0 <= self.high else "ends within 0.2 points of 0"
+        return f"undecided: the interval {near}"
+
+    def size(self, published: float) -> str:
+        """Return how the estimate compares with the paper's number."""
+        if self.low <= published <= self.high:
+            zero = ", but so does 0" if self.low <= 0 else ""
+            return f"compatible: the paper's number lies in our interval{zero}"
+        return f"{'larger' if self.value > published else 'smaller'} than the paper's"
 
 
 @dataclass(frozen=True)
@@ -39,6 +71,11 @@ class Run:
 
     record: Row
     predictions: dict[str, tuple[np.ndarray, np.ndarray]]
+
+    @property
+    def positive(self) -> int | None:
+        """The class whose F1 is scored, if any."""
+        return records.Step("data", self.record["profile"], self.record["task"]).spec.positive
 
     def answers(self, split: str) -> np.ndarray:
         """Return the predicted class of each example [N]."""
@@ -54,12 +91,18 @@ class Run:
         return {file or own: sha for (own, _, file), sha in named.items() if own == kind}
 
     def learned_from(self) -> Row:
-        """Return a student's settings, and the files of its data and of its transfer set."""
-        files = {"data": self.inputs("data"), "transfer set": self.inputs("transfer-set")}
-        return self.record["config"] | files
+        """Return a student's settings, data and transfer set, and what chose its epoch."""
+        found = {"data": self.inputs("data"), "transfer set": self.inputs("transfer-set")}
+        return self.record["config"] | found | {"choice of the epoch": self.record["chosen_on"]}
+
+    def at(self, steps: int) -> float | None:
+        """Return the dev accuracy of the best epoch that had ended after ``steps``, if one had."""
+        judge, history = f"{self.record['chosen_on']}_history", self.record["history"]
+        epochs = self.record.get(judge, history)[: steps * len(history) // self.record["steps"]]
+        return history[int(np.argmax(epochs))] if epochs else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Results:
     """All that the records of one profile say; its students are those that may be compared."""
 
@@ -67,16 +110,11 @@ class Results:
     arms: dict[str, config.Arm]
     paper: Row
     runs: dict[tuple[str, str, str], list[Run]]  # (task, arm, stage) -> runs in the order of seeds
-    left_out: list[str] = field(default_factory=list)  # students that may not be compared, and why
-    draws: dict[tuple[str, ...], np.ndarray] = field(default_factory=dict)  # finished bootstraps
+    left_out: list[str] = field(default_factory=list)  # what the tables leave out, and why
 
     def made_by(self, task: str, arm: str, stage: str) -> list[Run]:
         """Return the teacher or the transfer set behind an arm's students, if it is on record."""
         return self.runs.get((task, config.made_by(self.profile, arm, stage), stage), [])[:1]
-
-    def arms_of(self, task: str) -> list[str]:
-        """Return the arms that a task has: an arm without a list of tasks belongs to all."""
-        return [name for name, arm in self.arms.items() if task in (arm.tasks or [task])]
 
     def students(self, task: str, *arms: str) -> list[list[Run]]:
         """Return the students of each arm, of those seeds that all these arms have."""
@@ -84,30 +122,14 @@ class Results:
         shared = set.intersection(*({run.record["seed"] for run in runs} for runs in found))
         return [[run for run in runs if run.record["seed"] in shared] for runs in found]
 
+    def models(self, task: str) -> dict[str, list[Run]]:
+        """Return the runs of plain, of distilled and of their teacher."""
+        found = dict(zip(STUDENTS, self.students(task, *STUDENTS), strict=True))
+        return found | {"teacher": self.made_by(task, config.MAIN, "teacher")}
+
     def tasks(self) -> list[str]:
         """Return the tasks that have a plain and a distilled student of the same seed."""
         return [task for task in config.tasks() if self.students(task, *STUDENTS)[0]]
-
-    def bootstrap(self, task: str, a: str, b: str, split: str, metric: str) -> np.ndarray:
-        """Return resampled scores [n, 3] of arms a and b and of the teacher, computed once.
-
-        A RecordError says that the runs were not scored on the same examples.
-        """
-        first, second = sorted((a, b))
-        if (key := (task, first, second, split, metric)) not in self.draws:
-            models = [(runs, split) for runs in self.students(task, first, second)]
-            models += [
-                (self.made_by(task, "distilled", "teacher"), split.removesuffix("_untouched"))
-            ]
-            labels = models[0][0][0].predictions[split][1]
-            for run, own in [(run, own) for runs, own in models for run in runs]:
-                if not np.array_equal(run.predictions[own][1], labels):
-                    where = f"{self.profile}/{task}, {first} and {second}"
-                    raise records.RecordError(f"{where}: scored on other {own} examples; rerun")
-            answers = [np.stack([run.answers(own) for run in runs]) for runs, own in models]
-            positive = records.Step("data", self.profile, task).spec.positive
-            self.draws[key] = metrics.bootstrap(answers, labels, metric, 2019, positive)
-        return self.draws[key] if a == first else self.draws[key][:, [1, 0, 2]]
 
 
 def load(profile: str) -> Results:
@@ -115,18 +137,27 @@ def load(profile: str) -> Results:
 
     A RecordError says that a record belongs to another profile or task.
     """
-    results = Results(profile, config.arms(profile), json.loads(PAPER.read_text("utf-8")), {})
+    paper = json.loads((config.ROOT / "results" / "paper.json").read_text("utf-8"))
+    results = Results(profile, config.arms(profile), paper, {})
     for step in _steps(profile):
-        record = step.read()
-        own = f"{record['profile']}/{record.get('task', '')}"
-        if own != f"{profile}/{step.task}":
-            told = f"{step.path.name} of {profile}/{step.task} says it is of {own}"
+        record, predictions = step.read(), step.predictions() if step.arm else {}
+        if (own := (record["profile"], record.get("task", ""))) != (profile, step.task):
+            told = f"{records.short(step.path)} says it is of {'/'.join(own)}"
             raise records.RecordError(f"{told}: profiles are not mixed; move it back or delete it")
-        run = Run(record, step.predictions() if step.arm else {})
-        results.runs.setdefault((step.task, step.arm, step.stage), []).append(run)
+        if "dev_untouched" in predictions:  # older records scored two epochs on dev
+            record["chosen_on"], predictions["dev"] = "held_out", predictions.pop("dev_untouched")
+        if step.stage == "student":
+            record.setdefault("chosen_on", "dev")
+        if {"dev", "test"} <= set(predictions) and record.get("chosen_on") != "dev":
+            pair = zip(predictions["dev"], predictions["test"], strict=True)
+            predictions[BOTH] = tuple(map(np.concatenate, pair))
+        runs = results.runs.setdefault((step.task, step.arm, step.stage), [])
+        runs.append(Run(record, predictions))
     for task, arm, stage in results.runs:
         if stage == "student":
             _leave_out(results, task, arm)
+    begun = sorted({task for task, *_ in results.runs} - {"", *results.tasks()})
+    results.left_out.extend(f"{task}: not all of teacher, plain and distilled" for task in begun)
     return results
 
 
@@ -143,26 +174,21 @@ def _steps(profile: str) -> list[records.Step]:
 def _leave_out(results: Results, task: str, arm: str) -> None:
     """Drop the students of an arm that may not be compared, and say why in ``left_out``.
 
-    The reference is the first distilled student that learned from the transfer set on record. All
-    students must have the reference's data, and its settings but for what their arm changes; the
-    plain one may also have another budget (epochs, patience). The others must have learned from
-    the transfer set on record of their arm, and the teacher on record must have labelled it.
+    The data and the settings, but for what its arm changes, must be those of the first distilled
+    student of the transfer set on record. So must be the arm's own transfer set.
     """
-    main, main_set = results.runs.get((task, "distilled", "student"), []), _files(results, task)
-    reference = next((run for run in main if run.inputs("transfer-set") == main_set), None)
-    known, kept = arm in results.arms_of(task), []
+    main, wanted = results.runs.get((task, config.MAIN, "student"), []), None
+    known = arm in results.arms and task in (results.arms[arm].tasks or [task])
+    for learned in (run.learned_from() for run in main if known):
+        if not wanted and learned["transfer set"] == _files(results, task, config.MAIN):
+            wanted = learned | records.as_config(results.arms[arm].changes.get("student", {}))
+            wanted["transfer set"] = {} if arm == config.PLAIN else _files(results, task, arm)
+    why, kept = "no distilled student of the transfer set on record" if known else "no such arm", []
     for run in results.runs[task, arm, "student"]:
-        why = "no distilled student of the transfer set on record" if known else "no such arm"
-        if known and reference:
-            own, changes = run.learned_from(), results.arms[arm].changes.get("student", {})
-            wanted = reference.learned_from() | records.as_config(changes)
-            wanted["transfer set"] = _files(results, task, arm)
-            if arm == "plain":
-                budget = (kept or [run])[0].record["config"]
-                wanted |= {key: budget.get(key) for key in ("epochs", "patience")}
-                wanted["transfer set"] = {}
-            other = [key for key in wanted | own if own.get(key) != wanted.get(key)]
-            why = f"other {', '.join(other)}" if other else ""
+        if wanted:
+            pairs = wanted | (own := run.learned_from())
+            other = ", ".join(key for key in pairs if own.get(key) != wanted.get(key))
+            why = f"other {other}" if other else ""
         if why:
             results.left_out.append(f"{task} {arm}, seed {run.record['seed']}: {why}")
         else:
@@ -170,240 +196,154 @@ def _leave_out(results: Results, task: str, arm: str) -> None:
     results.runs[task, arm, "student"] = kept
 
 
-def _files(results: Results, task: str, arm: str = "distilled") -> dict[str, str] | None:
+def _files(results: Results, task: str, arm: str) -> dict[str, str] | None:
     """Return the files of an arm's transfer set; None if its teacher on record did not label it."""
     teacher, found = (results.made_by(task, arm, stage) for stage in ("teacher", "transfer-set"))
     valid = teacher and found and found[0].inputs("teacher") == teacher[0].record["outputs"]
     return found[0].record["outputs"] if valid else None
 
 
-def splits(runs: Sequence[Run]) -> list[str]:
+def splits(runs: Iterable[Run]) -> list[str]:
     """Return the splits that every run was scored on; the last one is for verdicts."""
-    return [split for split in SPLITS if all(split in run.predictions for run in runs)]
+    shared = set.intersection(*(set(run.predictions) for run in runs))
+    return [split for split in SPLITS if split in shared]
 
 
-def mean_score(runs: Sequence[Run], split: str, metric: str = "accuracy") -> tuple[float, float]:
-    """Return mean and standard deviation over seeds (0 for one seed)."""
-    values = [run.record["metrics"][split][metric] for run in runs]
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+def score(runs: Sequence[Run], split: str, metric: str = "accuracy") -> Score:
+    """Return the mean score of a model's seeds."""
+    pairs = [run.predictions[split] for run in runs]
+    values = [metrics.evaluate(*pair, runs[0].positive)[metric] for pair in pairs]
+    return Score(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
 
 
-def difference(
+@functools.cache
+def compare(
     results: Results, task: str, a: str, b: str, split: str, metric: str = "accuracy"
-) -> Estimate:
-    """Return the score of arm b minus that of arm a, over the seeds that both have."""
-    score_a, score_b = (mean_score(r, split, metric)[0] for r in results.students(task, a, b))
-    draws = results.bootstrap(task, a, b, split, metric)
-    return (score_b - score_a, *metrics.interval(draws[:, 1] - draws[:, 0]))
+) -> Row:
+    """Return the scores of arms a and b and of distilled's teacher, over the seeds that both have.
+
+    ``gain`` is b minus a; ``share`` is gain / (teacher - a), None without a clear lead of the
+    teacher. A RecordError says that the runs were not scored on the same examples.
+    """
+    models = dict(sorted(zip((a, b), results.students(task, a, b), strict=True)))
+    models["teacher"] = results.made_by(task, config.MAIN, "teacher")
+    labels = models[b][0].predictions[split][1]
+    for run in itertools.chain(*models.values()):
+        if not np.array_equal(run.predictions[split][1], labels):
+            where = f"{results.profile}/{task}, {a} and {b}"
+            raise records.RecordError(f"{where}: scored on other {split} examples; rerun")
+    answers = [np.stack([run.answers(split) for run in runs]) for runs in models.values()]
+    positive = models[b][0].positive
+    draws = dict(
+        zip(models, metrics.bootstrap(answers, labels, metric, 2019, positive).T, strict=True)
+    )
+    gains, leads = draws[b] - draws[a], draws["teacher"] - draws[a]
+    row: Row = {name: score(runs, split, metric) for name, runs in models.items()}
+    row["gain"] = Estimate(row[b].mean - row[a].mean, *metrics.interval(gains))
+    value, ends = row["gain"].value, metrics.interval(gains / np.maximum(leads, 1e-9))
+    clear = metrics.interval(leads)[0] > MARGIN
+    row["share"] = Estimate(value / (row["teacher"].mean - row[a].mean), *ends) if clear else None
+    row |= {"task": task, "split": split, "metric": metric, "examples": len(labels)}
+    row |= {key: models[b][0].record[key] for key in ("dataset", "chosen_on")}
+    return row | {"seeds": [run.record["seed"] for run in models[b]]}
 
 
 def table(results: Results) -> list[Row]:
-    """Return a row per task, split and metric; scores are fractions (see ``_row``)."""
+    """Return a row per task, split and metric: ``compare`` of plain and distilled, and the paper's."""
+    published = {row["model"]: row for row in results.paper["table_1"]["rows"]}
     rows = []
     for task in results.tasks():
-        found = splits([run for runs in results.students(task, *STUDENTS) for run in runs])
-        for split in found:
-            for metric in ("accuracy", "f1") if config.task(task).f1 else ("accuracy",):
-                row = _row(results, task, split, metric)
-                rows.append(row | {"verdict_split": split == found[-1]})
+        models, spec = results.models(task), config.task(task)
+        model = models["teacher"][0].record["config"]["model"]
+        (data,) = results.runs.get((task, "", "data"), [Run({}, {})])
+        *found, last = [s for s in splits(itertools.chain(*models.values())) if s != BOTH]
+        for split, metric in itertools.product(
+            [*found, last], ("accuracy", "f1")[: 1 + bool(spec.f1)]
+        ):
+            row = {"verdict_split": split == last}
+            row |= compare(results, task, *STUDENTS, split, metric)
+            column = f"{task}_mismatched" if split == "dev_mismatched" else task
+            cells = [(name, published[own].get(column)) for name, own in PAPER_ROWS.items()]
+            row["paper"] = {name: Score(cell[metric] / 100) for name, cell in cells if cell}
+            floors = data.record.get("floors", {}).items()
+            row["floors"] = {n: Score(own[split][metric]) for n, own in floors if split in own}
+            row["train_rows"] = models["plain"][0].record["rows"]["train"]
+            rows.append(row | {"teacher_name": TEACHERS.get(model, model.partition("@")[0])})
     return rows
-
-
-def _row(results: Results, task: str, split: str, metric: str) -> Row:
-    """Return the scores (mean, deviation) of plain, distilled and teacher, and two estimates.
-
-    ``gain`` is distilled minus plain. ``share`` is gain / (teacher - plain), and None if the
-    teacher's lead is not clearly above 0. A draw without any lead counts as an unbounded share.
-    """
-    plain, distilled = results.students(task, *STUDENTS)
-    teacher = results.made_by(task, "distilled", "teacher")
-    record, model = distilled[0].record, teacher[0].record["config"]["model"]
-    column = f"{task}_mismatched" if split == "dev_mismatched" else task
-    published = {row["model"]: row for row in results.paper["table_1"]["rows"]}
-    names = PAPER_ROWS if config.task(task).in_paper else {}
-    row: Row = {
-        "task": task,
-        "dataset": record["dataset"],
-        "train_rows": record["rows"]["train"],
-        "teacher_name": TEACHERS.get(model, model.partition("@")[0]),
-        "split": split,
-        "metric": metric,
-        "seeds": [run.record["seed"] for run in distilled],
-        "plain": mean_score(plain, split, metric),
-        "distilled": mean_score(distilled, split, metric),
-        "teacher": mean_score(teacher, split.removesuffix("_untouched"), metric),
-        "paper": {name: published[PAPER_ROWS[name]][column][metric] / 100 for name in names},
-        "gain": difference(results, task, *STUDENTS, split, metric),
-        "share": None,
-    }
-    low, high, top = results.bootstrap(task, *STUDENTS, split, metric).T
-    if metrics.interval(top - low)[0] > MARGIN:
-        ends = metrics.interval((high - low) / np.maximum(top - low, 1e-9))
-        row["share"] = (row["gain"][0] / (row["teacher"][0] - row["plain"][0]), *ends)
-    return row
 
 
 def ablation(results: Results, task: str) -> list[Row]:
     """Return a row for each arm of a task that has a student: plain, distilled, the others.
 
-    ``difference`` is the arm minus distilled on ``split``, over the ``shared`` seeds.
-    ``teacher`` is the dev accuracy of the teacher behind the arm, None for plain.
+    It is ``compare`` of distilled and the arm. ``scores`` are the means over ``all_seeds`` of the
+    arm, per split; ``taught_by`` is the dev accuracy of its teacher, None for plain.
     """
-    rows = []
+    rows, judge = [], results.made_by(task, config.MAIN, "teacher")
     for name in dict.fromkeys([*STUDENTS, *results.arms]):
-        arm, full = results.students(task, name, "distilled")
-        if not arm:
-            continue
-        (runs,), split = results.students(task, name), splits([*arm, *full])[-1]
-        teacher = results.made_by(task, name, "teacher")
-        row = {key: runs[0].record.get(key, 0) for key in ("training_examples", "steps")}
-        row |= {"name": name, "dataset": runs[0].record["dataset"], "split": split}
-        row["seeds"], row["shared"] = ([run.record["seed"] for run in own] for own in (runs, arm))
-        row["scores"] = {own: mean_score(runs, own) for own in splits(runs)}
-        row["difference"] = (0.0, 0.0, 0.0)
-        if name != "distilled":
-            row["difference"] = difference(results, task, "distilled", name, split)
-        row["teacher"] = None if name == "plain" else mean_score(teacher, "dev")[0]
-        rows.append(row)
+        (runs,), pairs = results.students(task, name), results.students(task, name, config.MAIN)
+        if pairs[0]:
+            split = splits(itertools.chain(*pairs, judge))[-1]
+            row = compare(results, task, config.MAIN, name, split) | {"name": name}
+            row |= {"scores": {own: score(runs, own) for own in splits(runs)}}
+            row |= {"all_seeds": [run.record["seed"] for run in runs]}
+            row |= {key: runs[0].record.get(key, 0) for key in ("training_examples", "steps")}
+            teacher = results.made_by(task, name, "teacher")
+            row["taught_by"] = None if name == config.PLAIN else score(teacher, "dev").mean
+            rows.append(row)
     return rows
 
 
-def table_2(results: Results) -> list[Row]:
-    """Return how many times larger and slower than the student each large model is.
+def equal_steps(results: Results, task: str) -> Row | None:
+    """Return the mean dev accuracies of the best epochs that had ended after ``steps``, plain's last.
 
-    Parameters are compared without the student's word vectors, as in the paper, and ``in_full``.
+    None if a distilled student had not ended its first epoch by then.
     """
-    (speed,) = results.runs.get(("", "", "speed"), [Run({"models": []}, {})])
-    models = {row["name"]: row for row in speed.record["models"]}
-    published = zip(LARGE_MODELS, results.paper["table_2"]["rows"], strict=False)
-    student, rows = models.get("student"), []
-    for paper, large in ((paper, models.get(name)) for name, paper in published):
-        if student and large:
-            total, own = large["n_params"]["total"], student["n_params"]
-            row = {"larger": total / own["non_embedding"], "in_full": total / own["total"]}
-            row["slower"] = student["sentences_per_second"] / large["sentences_per_second"]
-            rows.append(row | {"paper": paper, "student": student, "speed": speed.record})
-    return rows
-
-
-def missing(results: Results) -> list[str]:
-    """Return a line for each thing that the tables leave out."""
-    tasks, shown = config.tasks(), results.tasks()
-    prepared = {task for task in tasks if (task, "", "data") in results.runs}
-    papers = not prepared or any(tasks[task].in_paper for task in prepared)
-    wanted = prepared | {name for name in tasks if papers and tasks[name].in_paper}
-    absent = [name for name in tasks if name in wanted and name not in shown]
-    lines = [f"{name}: not all of teacher, plain and distilled" for name in absent]
-    if papers and not table_2(results):
-        lines.append("Table 2: no speed record with the student and BERT_LARGE or ELMo")
-    have = {arm for _, arm, stage in results.runs if stage == "student"}
-    arms = [name for task in shown for name in results.arms_of(task) if name not in have]
-    arms = list(dict.fromkeys(arms))
-    lines += [f"arms without a record (make ablation): {', '.join(arms)}"] if arms else []
-    return lines + results.left_out
+    found = []
+    for pair in zip(*results.students(task, *STUDENTS), strict=True):
+        steps = pair[0].record["steps"]
+        found.append((steps, *(run.at(steps) for run in pair)))
+    if any(None in scores for scores in found):
+        return None
+    return dict(zip(("steps", *STUDENTS), np.mean(found, axis=0).tolist(), strict=True))
 
 
 def verdicts(results: Results) -> list[dict[str, str]]:
     """Return each claim of the paper with the paper's number, ours, and what ours says of it.
 
-    A gain is ``reproduced`` if its interval lies above 0 and ``not reproduced`` if it lies below.
-    It is ``undecided`` if the interval includes 0, or ends within 0.2 points of 0, so that no
-    verdict hangs on the seed of the bootstrap. Its size, and the share of the gap that it
-    closes, are ``compatible`` if the paper's number lies in our interval.
+    A gain is ``reproduced`` if its interval lies above 0, ``not reproduced`` if it lies below, and
+    ``undecided`` if the interval includes 0 or ends within 0.2 points of it. Its size and its share
+    of the gap to the teacher are ``compatible`` if the paper's number lies in our interval.
     """
     claims = {claim["id"]: claim for claim in results.paper["claims"]}
-    lines = [line for row in table(results) if row["verdict_split"] for line in _of_table_1(row)]
-    lines += [line for row in table_2(results) for line in _of_table_2(row)]
+    lines = [line for row in table(results) if row["verdict_split"] for line in _of_gain(row)]
     rows = [row for task in results.tasks() for row in ablation(results, task)]
-    for name, row in ((name, row) for name in claims for row in rows):
+    for name, row in itertools.product(claims, rows):
         if claims[name].get("arm") == row["name"]:
-            place = f"{claims[name]['where']}, {row['dataset']}"
-            where = f"{place}, {SPLITS[row['split']]}, {seeds(row['shared'])}"
-            ours = f"{row['name']} minus distilled: {gain(row['difference'])}"
-            value, low, high = row["difference"]
-            verdict = sign_verdict((-value, -high, -low))
-            lines.append((name, where, claims[name]["paper"], ours, verdict))
+            where = f"{claims[name]['where']}, {row['dataset']}, {place(row)}"
+            ours = f"{row['name']} minus distilled: {row['gain']}"
+            lines.append((name, where, claims[name]["paper"], ours, (-row["gain"]).sign()))
     keys = ("claim", "where", "paper", "ours", "verdict")
-    texts = [
-        claims[name]["text"].replace("{model}", where.rpartition(", ")[2])
-        for name, where, *_ in lines
-    ]
-    return [
-        dict(zip(keys, (t, *line[1:]), strict=True)) for t, line in zip(texts, lines, strict=True)
-    ]
+    lines = [(claims[name]["text"], *line) for name, *line in lines]
+    return [dict(zip(keys, line, strict=True)) for line in lines]
 
 
-def _of_table_1(row: Row) -> list[tuple[str, ...]]:
+def _of_gain(row: Row) -> list[tuple[str, ...]]:
     """Return (claim, where, paper, ours, verdict) of a gain, its size and its share of the gap."""
-    paper, share, scored = (
-        row["paper"],
-        row["share"],
-        f"{scored_by(row)} on {SPLITS[row['split']]}",
-    )
+    paper, share, gain = row["paper"], row["share"], row["gain"]
     title = f"{config.task(row['task']).title} / " if paper else ""
-    where = f"{title}{row['dataset']}, {scored}, {seeds(row['seeds'])}"
-    ours, sign = gain(row["gain"]), sign_verdict(row["gain"])
+    where = f"{title}{row['dataset']}, {scored(row)} on {place(row)}"
     if not paper:  # a task of the user's own
-        return [("gain", where, "not in the paper", ours, sign)]
-    published = paper["distilled"] - paper["plain"]
-    part = published / (paper["teacher"] - paper["plain"])
+        return [("gain", where, "not in the paper", str(gain), gain.sign())]
+    published = paper["distilled"].mean - paper["plain"].mean
+    part = published / (paper["teacher"].mean - paper["plain"].mean)
     closed, verdict = "no clear gap", "undecided: the teacher's lead over plain is not clear"
     if share:
-        closed = "{:.0%} [{:.0%}, {:.0%}] of the gap".format(*share)
-        verdict = size_verdict(share, part)
+        closed, verdict = "{:.0%} [{:.0%}, {:.0%}] of the gap".format(*share), share.size(part)
     return [
-        ("gain", where, points(published), ours, sign),
-        ("size", where, points(published), ours, size_verdict(row["gain"], published)),
+        ("gain", where, points(published), str(gain), gain.sign()),
+        ("size", where, points(published), str(gain), gain.size(published)),
         ("gap", where, f"{part:.0%} of the gap", closed, verdict),
     ]
-
-
-def _of_table_2(row: Row) -> list[tuple[str, ...]]:
-    """Return (claim, where, paper, ours, verdict) of a large model's parameters and time."""
-    where, larger, slower = (row["paper"][key] for key in ("model", "times_larger", "times_slower"))
-    # The paper divides by 0.96 million, which is rounded to 1 part in 96.
-    agrees = "reproduced" if abs(row["larger"] / larger - 1) < 1 / 96 else "not reproduced"
-    sized = f"{agrees}; with the student's word vectors {row['in_full']:.0f}x"
-    timed = f"not comparable: {row['speed']['device']} against the paper's V100"
-    return [
-        ("parameters", f"Table 2, {where}", f"{larger}x", f"{row['larger']:.0f}x", sized),
-        ("time", f"Table 2, {where}", f"{slower}x", f"{row['slower']:.0f}x", timed),
-    ]
-
-
-def sign_verdict(estimate: Estimate) -> str:
-    """Return whether a difference is positive, as the paper says (see ``verdicts``)."""
-    _, low, high = estimate
-    if low > MARGIN or high < -MARGIN:
-        return "reproduced" if low > 0 else "not reproduced: the other way round"
-    near = "includes 0" if low <= 0 <= high else "ends within 0.2 points of 0"
-    return f"undecided: the interval {near}"
-
-
-def size_verdict(estimate: Estimate, published: float) -> str:
-    """Return how an estimate compares with the paper's number."""
-    value, low, high = estimate
-    if low <= published <= high:
-        zero = ", but so does 0" if low <= 0 else ""
-        return f"compatible: the paper's number lies in our interval{zero}"
-    return f"{'larger' if value > published else 'smaller'} than the paper's"
-
-
-def scored_by(row: Row) -> str:
-    """Return a row's metric for Markdown; F1 of a user's own task with the label it is of."""
-    if row["paper"] or row["metric"] == "accuracy":
-        return row["metric"]
-    return f"{row['metric']} of {as_text(config.task(row['task']).f1)}"
-
-
-def as_text(label: str) -> str:
-    """Return a user's label so that Markdown shows it as it is."""
-    return re.sub(r"([\\`*_{}\[\]<>#|$~])", r"\\\1", label)
-
-
-def percent(value: float) -> str:
-    """Return a score in percent, with the one precision of all pages."""
-    return f"{100 * value:.1f}"
 
 
 def points(value: float) -> str:
@@ -411,33 +351,39 @@ def points(value: float) -> str:
     return f"{round(100 * value, 6):+.1f}"
 
 
-def gain(estimate: Estimate) -> str:
-    """Return a difference in points with its interval."""
-    return "{} [{}, {}]".format(*map(points, estimate))
+def place(row: Row) -> str:
+    """Return the split of a row, what chose the epoch if another did, and how many seeds it has."""
+    split, judge = row["split"].replace("_", ", "), row["chosen_on"].replace("_", "-")
+    chosen = f", epoch chosen on {judge}{' train' * (judge != 'dev')}" if judge != split else ""
+    seeds = "one seed" if len(row["seeds"]) == 1 else f"{len(row['seeds'])} seeds"
+    return f"{split}{chosen}, {seeds}"
 
 
-def spread(score: tuple[float, float], seeds: Sequence[int]) -> str:
-    """Return a mean score, with its standard deviation if there are several seeds."""
-    return percent(score[0]) + (f" ± {percent(score[1])}" if len(seeds) > 1 else "")
+def shown(row: Row) -> dict[str, str]:
+    """Return the cells of a row of ``table``: column -> text."""
+    paper = "{plain} → {distilled}, {teacher}".format(**row["paper"]) if row["paper"] else ""
+    cells = {"data and score": f"{row['dataset']}, {scored(row)}", "split": place(row)}
+    cells |= {name: str(floor) for name, floor in row["floors"].items()}
+    cells |= {"plain BiLSTM": str(row["plain"]), "distilled BiLSTM": f"**{row['distilled']}**"}
+    cells["gain [95%]"] = str(row["gain"])
+    cells["teacher"] = f"{row['teacher']} ({row['teacher_name']})"
+    return cells | {"paper: plain → distilled, teacher": paper}
 
 
-def seeds(numbers: Sequence[int]) -> str:
-    """Return how many seeds a number rests on."""
-    return "one seed" if len(numbers) == 1 else f"{len(numbers)} seeds"
+def as_text(label: str) -> str:
+    """Return a user's label so that Markdown shows it as it is."""
+    return re.sub(r"([\\`*_{}\[\]<>#|$~])", r"\\\1", label)
 
 
-def markdown(results: Results) -> str:
-    """Return the table of our scores and the paper's as Markdown."""
-    head = ("data, split, score", "plain BiLSTM", "distilled BiLSTM", "gain [95%]", "teacher")
-    cells = [[*head, "paper: plain → distilled, teacher"], ["---"] * 6]
-    for row in table(results):
-        paper, told = row["paper"], "not in the paper"
-        if paper:
-            low, high, top = (percent(paper[name]) for name in (*STUDENTS, "teacher"))
-            title, published = config.task(row["task"]).title, paper["distilled"] - paper["plain"]
-            told = f"{title}: {low} → {high} ({points(published)}), {top}"
-        plain, distilled = (spread(row[name], row["seeds"]) for name in STUDENTS)
-        where = f"{row['dataset']}, {SPLITS[row['split']]}, {scored_by(row)}"
-        teacher = f"{percent(row['teacher'][0])} ({row['teacher_name']})"
-        cells.append([where, plain, f"**{distilled}**", gain(row["gain"]), teacher, told])
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+def scored(row: Row) -> str:
+    """Return the metric of a row; F1 of a user's own task with the label it is of."""
+    label = config.task(row["task"]).f1
+    plain = row.get("paper") or row["metric"] == "accuracy"
+    return row["metric"] if plain else f"{row['metric']} of {as_text(label)}"
+
+
+def grid(rows: Sequence[Row]) -> str:
+    """Return rows of texts as a table in Markdown; a row may lack a column."""
+    head = list(dict.fromkeys(key for row in rows for key in row))
+    lines = [head, ["---"] * len(head), *([row.get(key, "") for key in head] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

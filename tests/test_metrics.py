@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from distil.metrics import bootstrap, evaluate, interval, mcnemar, reliability
+from distil.metrics import bootstrap, calibration_error, evaluate, fallback, interval, margin
 
 
 def test_accuracy_and_f1_by_hand():
@@ -32,8 +32,6 @@ def test_all_models_answer_the_same_draw():
     answers = np.random.default_rng(2).integers(2, size=(1, 300))
     draws = bootstrap([answers, answers], labels, "f1", 0, 1, n=50)
     assert (draws[:, 0] == draws[:, 1]).all() and draws[:, 0].std() > 0
-    with pytest.raises(ValueError, match=r"wanted 300 answers, got \[10\]"):
-        bootstrap([answers[:, :10]], labels, "f1", seed=0)
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
@@ -69,18 +67,23 @@ def test_the_interval_covers_the_true_gain(seeds):
     assert 0.925 <= np.mean(covered) <= 0.975
 
 
-def test_reliability_of_a_model_that_knows_how_sure_it_is():
+def test_the_calibration_error_of_a_model_that_knows_how_sure_it_is_and_of_one_that_does_not():
     rng = np.random.default_rng(0)
     probability = rng.uniform(0.5, 1, 20_000)
     labels = (rng.random(20_000) > probability).astype(int)
     logits = np.log(np.stack([probability, 1 - probability], axis=1))
-    sure, right = reliability(logits, labels, bins=5)
-    np.testing.assert_allclose(sure, [0.55, 0.65, 0.75, 0.85, 0.95], atol=0.01)
-    np.testing.assert_allclose(right, sure, atol=0.03)
-    np.testing.assert_allclose(reliability(logits + 700, labels, bins=5)[0], sure)
+    assert calibration_error(logits, labels) < 0.01
+    assert calibration_error(logits + 700, labels) == pytest.approx(
+        calibration_error(logits, labels)
+    )
+    sure = np.where(logits > logits.mean(axis=1, keepdims=True), 9.0, 0.0)  # of all answers
+    wrong = 1 - (sure.argmax(axis=1) == labels).mean()
+    assert calibration_error(sure, labels) == pytest.approx(wrong, abs=0.002)
 
 
-def test_mcnemar_by_hand():
-    a, b = np.array([1] * 8 + [0] * 2 + [1] * 5), np.array([0] * 8 + [1] * 2 + [1] * 5)
-    assert mcnemar(a, b) == pytest.approx(2 * (1 + 10 + 45) / 2**10)  # 2 of 10 on the rarer side
-    assert mcnemar(a, a) == 1.0
+def test_the_teacher_answers_the_smallest_margins_by_hand():
+    student = np.array([[3.0, 0, 1], [0, 0.5, 0], [1, 0, 0], [0, 5, 0]])
+    labels, teacher = np.array([0, 0, 1, 0]), np.eye(3)[[0, 0, 1, 1]]
+    assert margin(student).tolist() == [2, 0.5, 1, 5]
+    assert fallback(student, teacher, labels).tolist() == [0.25, 0.5, 0.75, 0.75, 0.75]
+    assert fallback(student, np.eye(3)[[1, 1, 0, 1]], labels).tolist() == [0.25, 0.25, 0.25, 0, 0]

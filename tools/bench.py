@@ -31,7 +31,6 @@ from distil import (
     config,
     data,
     embeddings,
-    figures,
     records,
     student,
     train,
@@ -236,7 +235,7 @@ def figure(found: dict[str, Any]) -> Figure:
     right.set(title="Transfer set of pairs, up to MNLI's size", xlabel="source pairs")
     for axes in (left, right):
         axes.legend(frameon=False)
-        figures.hide_spines(axes)
+        axes.spines[["top", "right"]].set_visible(False)
     return drawing
 
 

@@ -1,70 +1,131 @@
-"""Writes the results block and the figure of README.md from the records of two profiles."""
+"""Writes the results of README.md and docs/results.md, and their figure, from the records."""
 
 import argparse
 import sys
+from collections.abc import Callable, Sequence
 
-from distil import config, figures, records, report
+import numpy as np
+
+from distil import config, figures, metrics, records, report
+from distil.report import Results
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 PROFILES = ("glue", "offline")
 NOTE = """The paper's numbers are from the GLUE test server, with BERT_LARGE and all of GLUE's rows:
-compare gains, not levels. Intervals are a bootstrap over examples and seeds. Dev chose the epoch;
-the test split was never used for any decision. Where a tenth of the training rows was held out, it
-chose another epoch of both students, in a row of its own; dev chose the teacher's epoch."""
+compare gains, not levels. A ± is the standard deviation over seeds. Intervals are a bootstrap over
+examples and seeds. Dev chose the teacher's epoch. A test split was never used for any decision."""
 
 
-def block(results: report.Results) -> str:
-    """Return the table of one profile and its training rows; empty if no task is complete."""
-    by_task = {row["task"]: row for row in report.table(results)}.values()
-    sizes = [f"{r['dataset']} {r['train_rows']:,} ({report.seeds(r['seeds'])})" for r in by_task]
-    caption = f"Percent; profile `{results.profile}`. Training rows: {', '.join(sizes)}."
-    return f"{report.markdown(results)}\n\n{caption}\n" if sizes else ""
+def short(all_results: Sequence[Results]) -> str:
+    """Return README's table: the rows of the first profile that verdicts are taken from."""
+    lines = []
+    for row in (row for row in report.table(all_results[0]) if row["verdict_split"]):
+        title, paper = config.task(row["task"]).title, row["paper"]
+        line = {"": f"{title} {row['split']}, {row['metric']}", "plain": str(row["plain"])}
+        line |= {"distilled": f"**{row['distilled']}**", "gain [95%]": str(row["gain"])}
+        line["paper's gain"] = report.points(paper["distilled"].mean - paper["plain"].mean)
+        lines.append(line | {"teacher": str(row["teacher"])})
+    return report.grid(lines)
 
 
-def table_2(results: report.Results) -> str:
-    """Return the paper's Table 2 beside ours; empty if the speed record lacks a large model."""
-    rows = report.table_2(results)
-    if len(rows) < len(report.LARGE_MODELS):
-        return ""
-    cells = [["model, against the student", "parameters: paper, ours", "time: paper, ours"]]
-    cells.append(["---"] * 3)
-    for row in rows:
-        model, *paper = (row["paper"][key] for key in ("model", "times_larger", "times_slower"))
-        ours = (row["larger"], row["slower"])
-        cells.append([model, *(f"{a}x, {b:.0f}x" for a, b in zip(paper, ours, strict=True))])
-    count, device = row["student"]["n_params"]["non_embedding"], row["speed"]["device"]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in cells)
-    return f"""{table}
+def full(all_results: Sequence[Results]) -> str:
+    """Return the tables of docs/results.md: scores and verdicts, then what the logits also say."""
+    parts = [NOTE]
+    for results in (results for results in all_results if results.tasks()):
+        rows = report.table(results)
+        sizes = {row["dataset"]: f"{row['train_rows']:,}" for row in rows}
+        told = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        parts.append(f"## Profile `{results.profile}`\n\nTraining rows: {told}.")
+        parts += [
+            report.grid([report.shown(row) for row in rows]),
+            report.grid(report.verdicts(results)),
+        ]
+        parts.append("### Certainty, and equal steps")
+        parts.append(
+            report.grid([line for task in results.tasks() for line in certainty(results, task)])
+        )
+    lines = [line for results in all_results for line in table_2(results)]
+    return "\n\n".join([*parts, "## The paper's Table 2", report.grid(lines)])
 
-Table 2: the student has {count:,} parameters without word vectors. The paper timed on a V100, we on
-{device} (profile `{results.profile}`), so only the parameters can be compared.
-"""
+
+def certainty(results: Results, task: str) -> list[dict[str, str]]:
+    """Return calibration, fallback to the teacher and equal steps of a task.
+
+    The margin below which the teacher is asked is one that 30% of dev has, on whatever split.
+    """
+    models, same = results.models(task), report.equal_steps(results, task) or {}
+    row, lines = [row for row in report.table(results) if row["task"] == task][-1], []
+    split, gold = row["split"], models["teacher"][0].predictions[row["split"]]
+    for name, runs in models.items():
+        found = []
+        for run in runs:
+            logits, labels = run.predictions[split]
+            limit = np.quantile(metrics.margin(run.predictions["dev"][0]), 0.3)
+            asked = int((metrics.margin(logits) <= limit).sum())
+            error, curve = (
+                metrics.calibration_error(logits, labels),
+                metrics.fallback(logits, *gold),
+            )
+            found.append((error, curve[0], asked / len(labels), curve[asked]))
+        error, alone, asked, mixed = (f"{100 * value:.1f}" for value in np.mean(found, axis=0))
+        line = {"data, split": f"{row['dataset']}, {split}", "model": name, "accuracy": alone}
+        line |= {"calibration error": error}
+        if name != "teacher":
+            line |= {"asks the teacher": f"{asked}%", "accuracy then": mixed}
+            line |= {"dev, equal steps": f"{100 * same[name]:.1f}" if same else ""}
+        lines.append(line)
+    return lines
 
 
-def rewrite(text: str, all_results: list[report.Results]) -> str:
+def table_2(results: Results) -> list[dict[str, str]]:
+    """Return how many times larger and slower than the student each large model is."""
+    (speed,) = results.runs.get(("", "", "speed"), [report.Run({"models": []}, {})])
+    models, lines = {row["name"]: row for row in speed.record["models"]}, []
+    large = zip(("bert-large", "elmo"), results.paper["table_2"]["rows"], strict=False)
+    for model, paper in ((models.get(name), paper) for name, paper in large):
+        if model and (student := models.get("student")):
+            total, own = model["n_params"]["total"], student["n_params"]
+            slower = student["sentences_per_second"] / model["sentences_per_second"]
+            line = {"against the student": f"{paper['model']}, profile {results.profile}"}
+            line["parameters: paper"] = f"{paper['times_larger']}x"
+            line["ours"] = f"{total / own['non_embedding']:.0f}x"
+            line["ours, with word vectors"] = f"{total / own['total']:.0f}x"
+            line["time: paper, one V100"] = f"{paper['times_slower']}x"
+            line["time: ours"] = f"{slower:.0f}x ({speed.record['device']})"
+            lines.append(line)
+    return lines
+
+
+def rewrite(text: str, body: str) -> str:
     """Return a page with a new results block; a RecordError says that it has no such block."""
     head, begin, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
-    tables = [table for results in all_results if (table := block(results))]
-    if not begin or not end or not tables:
-        raise records.RecordError(f"wanted {BEGIN} ... {END} and a profile with a complete task")
-    speed = next((table for table in map(table_2, reversed(all_results)) if table), "")
-    return "\n".join([head + begin, *tables, NOTE, "", speed + end + tail])
+    if not begin or not end:
+        raise records.RecordError(f"wanted {BEGIN} ... {END}; write these two lines into the page")
+    return f"{head}{begin}\n{body}\n{end}{tail}"
+
+
+PAGES: dict[str, Callable[[Sequence[Results]], str]] = {"README.md": short, "docs/results.md": full}
 
 
 def main() -> int:
-    """Rewrite README.md, or with ``--check`` only say whether its block is up to date."""
+    """Rewrite the pages, or with ``--check`` only say whether their blocks are up to date."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing, fail if it is stale")
-    check, page = parser.parse_args().check, config.ROOT / "README.md"
-    all_results, old = [report.load(profile) for profile in PROFILES], page.read_text("utf-8")
-    text = rewrite(old, all_results)
-    if check and text != old:
-        print("README.md is not up to date: run 'python tools/readme.py'", file=sys.stderr)
+    parser.add_argument("--check", action="store_true", help="write nothing, fail if one is stale")
+    check, stale = parser.parse_args().check, []
+    all_results = [report.load(profile) for profile in PROFILES]
+    for name, body in PAGES.items():
+        page = config.ROOT / name
+        old = page.read_text("utf-8")
+        if (text := rewrite(old, body(all_results))) != old:
+            stale.append(name)
+            if not check:
+                records.write_whole(page, text)
     if not check:
-        records.write_whole(page, text)
-        figures.gains(*all_results).savefig(records.RESULTS / "figures" / "gains.png", dpi=130)
-    return int(check and text != old)
+        figures.gains(*all_results).savefig(records.RESULTS / "figures" / "gains.png")
+    elif stale:
+        print(f"{', '.join(stale)} not up to date: run 'python tools/readme.py'", file=sys.stderr)
+    return int(check and bool(stale))
 
 
 if __name__ == "__main__":
