@@ -22,7 +22,8 @@ SAME = {  # (chapter, function in a cell) -> the function of distil
     ("04", "_soft_kl"): train._soft_kl,
     ("04", "_dense"): train._dense,
     ("06", "bootstrap"): metrics.bootstrap,
-    ("06", "mcnemar"): metrics.mcnemar,
+    ("06", "_counts"): metrics._counts,
+    ("06", "_scores"): metrics._scores,
 }
 PLUMBING = {"parameters", "hide-input"}
 
