@@ -29,16 +29,20 @@ HARD = """He can't, won't; DON'T! I'd've gone... it isn't.
 Mr. Smith left. Then MRS. Jones came. The end. "Begin" (again). A.B.C. is U.S. made. Good.
 Cannot gonna gotta lemme wanna go d'ye more'n gimme 'tis 'Twas it rock 'n' roll the '90s 'em
 $3.88, 3,36: 10:30 a--b – c — d [brackets] {braces} <tags> (x) #tag @user 50% & *,
-naïve café's ÉTÉ İstanbul ΣΟΦΟΣ écannot 日本語。 one.   """.splitlines()
+naïve café's ÉTÉ İstanbul ΣΟΦΟΣ écannot 日本語。 one. d–e 5*4  """.splitlines()
 HARD += ["", " ", ".", "..", "colon:\n", "stop.\n", "x\x1cy\x85z\xa0w\u2028v"]
 PARTS = [*" aTs.,:'\"`()[]-$", "n't", "'ll", "''", "Mr", "cannot", "é"]
-SEEN = """() => ({
-  tooWide: Math.max(0, document.documentElement.scrollWidth - innerWidth),
+SEEN = """() => {
+  const scrolls = e => e.tagName != "ARTICLE"
+    && (/auto|scroll/.test(getComputedStyle(e).overflowX) || scrolls(e.parentElement));
+  return {
+  tooWide: [...document.querySelectorAll("article *:not(mjx-container *)")].filter(e => e instanceof HTMLElement
+    && e.getBoundingClientRect().right > innerWidth + 1 && !scrolls(e)).map(e => e.outerHTML.slice(0, 80)),
   noPicture: [...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.src),
   badFormula: document.querySelectorAll("mjx-merror, .math:not(:has(mjx-container svg))").length,
   undrawn: document.querySelectorAll(".highlight-mermaid, pre.mermaid:not(:has(svg))").length,
   links: [...document.links].map(a => a.href), ids: [...document.querySelectorAll("[id]")].map(e => e.id),
-})"""
+}}"""
 SETTLED = """() => document.readyState == "complete"
   && !document.querySelector(".highlight-mermaid, pre.mermaid:not([data-processed])")
   && (!window.MathJax || MathJax.startup.promise.then(() => true))"""
