@@ -312,11 +312,7 @@ def made_by(profile_name: str, arm_name: str, stage: str) -> str:
 
 
 def settings(profile_name: str, stage: str, task_name: str = "", arm_name: str = MAIN) -> Any:
-    """Return the settings of one step: the profile's, then its task's, then its arm's.
-
-    Raises:
-        ConfigError: unknown name or key, wrong type, or value out of range.
-    """
+    """Return the settings of one step: the profile's, then its task's, then its arm's."""
     section, values = stage.replace("-", "_"), profile(profile_name)
     of_task = values.tasks.get(task_name, {}).get(section, {})
     of_arm = arm(profile_name, arm_name, task_name).changes.get(section, {})
