@@ -346,11 +346,7 @@ def made_by(profile_name: str, arm_name: str, stage: str) -> str:
 
 
 def settings(profile_name: str, stage: str, task_name: str = "", arm_name: str = MAIN) -> Any:
-    """Return the settings of one step: the profile's, then its task's, then its arm's.
-
-    Raises:
-        ConfigError: unknown name or key, wrong type, or value out of range.
-    """
+    """Return the settings of one step: the profile's, then its task's, then its arm's."""
     section, values = stage.replace("-", "_"), profile(profile_name)
     own = {"source": task(task_name).data} if section == "data" and task_name else {}
     own = {key: value for key, value in own.items() if value}

@@ -33,6 +33,7 @@ NOTEBOOKS = {name[3:].replace("_", "-"): name for name in CHAPTERS.split()}  # s
 PAGES = ("results", "ablation")  # chapters that only read records
 PIECES = "pieces:"  # before a model whose word pieces are the vectors
 CARRIERS = ("config", "records")  # modules that only carry values, which are compared themselves
+Files = Mapping[str, str]  # name -> sha256
 Settings = Checked | Mapping[str, Any]
 Predictions = Mapping[str, tuple[np.ndarray, np.ndarray]]  # split -> logits [N, labels], labels [N]
 
@@ -97,8 +98,7 @@ class Step:
     def inputs(self, settings: Settings) -> dict[str, str]:
         """Return name -> sha256 of all that the step reads: other steps' files and the user's.
 
-        A source that is no local path (``packages``, a hub id with its commit) is pinned by its
-        name in the settings, and a report reads every record of its profile.
+        What is no local path (``packages``, a hub id with its commit) is pinned by its name.
         """
         if self.stage in PAGES:
             return evidence(self.profile)
@@ -122,11 +122,7 @@ class Step:
         return found
 
     def folder(
-        self,
-        settings: Settings,
-        inputs: Mapping[str, str],
-        precision: str = "",
-        code_: Mapping[str, str] | None = None,
+        self, settings: Settings, inputs: Files, precision: str = "", code_: Files | None = None
     ) -> Path:
         """Return the working folder, named by settings, inputs, code and number format."""
         parts = [as_config(settings), dict(inputs), code_ or code(self.stage), precision]
@@ -140,18 +136,13 @@ class Step:
         return self.folder(made["config"], made["inputs"], made["precision"], made["code"])
 
     def files(self) -> Path:
-        """Return the finished folder, after a look at every file that the record names.
-
-        Raises:
-            RecordError: a file is missing, truncated or altered.
-        """
+        """Return the finished folder; a RecordError if a file is missing, truncated or altered."""
         folder = self.finished()
         for name, digest in self.read()["outputs"].items():
             if not (folder / name).is_file() or sha256(folder / name) != digest:
-                raise RecordError(
-                    f"{short(folder / name)} is missing or not as its step wrote it: delete the folder "
-                    f"{short(folder)} and run 'make reproduce PROFILE={self.profile}' again"
-                )
+                problem = f"{short(folder / name)} is missing or not as its step wrote it"
+                remedy = f"run 'make reproduce PROFILE={self.profile}' again"
+                raise RecordError(f"{problem}: delete the folder {short(folder)} and {remedy}")
         return folder
 
     def read(self) -> dict[str, Any]:
@@ -170,8 +161,8 @@ class Step:
     def write(
         self,
         settings: Settings,
-        inputs: Mapping[str, str],
-        outputs: Mapping[str, str],
+        inputs: Files,
+        outputs: Files,
         predictions: Predictions | None = None,
         **facts: Any,
     ) -> dict[str, Any]:
@@ -198,9 +189,8 @@ class Step:
                 s: metrics.evaluate(*pair, positive) for s, pair in predictions.items()
             }
             for split, (logits, labels) in predictions.items():
-                small = np.min_scalar_type(np.max(labels, initial=0))
                 arrays[f"{split}_logits"] = np.asarray(logits, np.float32)
-                arrays[f"{split}_labels"] = np.asarray(labels, small)
+                arrays[f"{split}_labels"] = np.asarray(labels, np.int16)
             np.savez_compressed(packed := io.BytesIO(), **arrays)
             write_whole(self.path.with_suffix(".npz"), packed.getvalue())
         if "seconds" in facts:

@@ -9,6 +9,7 @@ code, when its files are gone, or when a step that it reads runs.
 """
 
 import argparse
+import functools
 import os
 import shutil
 import subprocess
@@ -76,10 +77,7 @@ def settings(step: Step) -> Any:
 
 
 def reason(step: Step, rebuilt: Collection[Step] = ()) -> str:
-    """Return in words why a step must run, or nothing if its record says what it would say now.
-
-    ``rebuilt`` are the steps that run before it.
-    """
+    """Return in words why a step must run after the ``rebuilt`` ones, or nothing if it need not."""
     if not step.path.exists():
         return "no record"
     now, record = settings(step), {"inputs": {}, "code": {}, "outputs": {}} | step.read()
@@ -111,12 +109,9 @@ def plan(steps: Graph) -> dict[Step, str]:
 
 
 def run_step(step: Step) -> str:
-    """Run a step's chapter if it must run, and return the reason; a step runs once at a time.
+    """Run a step's chapter if it must run, remove its older folders, and return the reason.
 
-    The folders that earlier settings or code of the step have left are removed then.
-
-    Raises:
-        StepError: a cell failed, or the chapter wrote no record.
+    A step runs once at a time. A StepError says which cell failed, or that none wrote a record.
     """
     with FileLock(_place(step, "locks", ".lock")):
         if text := reason(step):
@@ -148,22 +143,13 @@ def _execute(step: Step) -> None:
     os.environ |= {"JUPYTER_PREFER_ENV_PATH": "1", "TRANSFORMERS_VERBOSITY": "error"}
     os.environ |= {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
     os.environ.setdefault("HF_DATASETS_CACHE", str(ARTIFACTS / "cache"))
-    copy, before = (
-        _place(step, "executed", ".ipynb"),
-        step.path.exists() and step.path.stat().st_ino,
-    )
+    copy = _place(step, "executed", ".ipynb")
+    before = step.path.exists() and step.path.stat().st_ino
+    quiet = {"progress_bar": False, "extra_arguments": ["--log-level=CRITICAL"]}
+    streams = {"stdout_file": sys.stdout, "stderr_file": sys.stderr}
+    run = functools.partial(papermill.execute_notebook, kernel_name="python3", cwd=ROOT)
     try:
-        executed = papermill.execute_notebook(
-            step.notebook,
-            copy,
-            parameters(step),
-            kernel_name="python3",
-            extra_arguments=["--log-level=CRITICAL"],
-            cwd=ROOT,
-            progress_bar=False,
-            stdout_file=sys.stdout,
-            stderr_file=sys.stderr,
-        )
+        executed = run(step.notebook, copy, parameters(step), **quiet, **streams)
     except papermill.PapermillExecutionError as error:
         line = (error.source.strip().splitlines() or [""])[0]
         raise StepError(
@@ -203,8 +189,8 @@ def _publish(step: Step, executed: Any) -> None:
             cell.outputs = [one for one in cell.outputs if one.get("name") != "stderr"]
     executed.metadata = {key: executed.metadata[key] for key in ("kernelspec", "language_info")}
     text, target = nbformat.writes(executed), _kept(step)
-    names = {str(ARTIFACTS): "artifacts", str(RESULTS): "results", str(ROOT): "."}
-    names |= {str(Path.home()): "~", os.environ.get("GLUE_DIR") or str(ROOT): "$GLUE_DIR"}
+    names = {os.environ.get("GLUE_DIR") or str(ROOT): "$GLUE_DIR", str(Path.home()): "~"}
+    names |= {str(ARTIFACTS): "artifacts", str(RESULTS): "results", str(ROOT): "."}
     for folder in sorted(names, key=len, reverse=True):
         text = text.replace(folder, names[folder])
     page = nbformat.reads(text, as_version=4)
@@ -220,7 +206,7 @@ def _publish(step: Step, executed: Any) -> None:
 
 
 def reproduce(steps: Graph, jobs: int) -> int:
-    """Run what must run, ``jobs`` steps side by side, and return the exit status.
+    """Run what must run, ``jobs`` steps side by side, and return the first status that is not 0.
 
     After a failure no further step starts, and those that run may end.
     """
@@ -241,7 +227,11 @@ def reproduce(steps: Graph, jobs: int) -> int:
                 del running[slot]
                 waits.done(step)
                 failed = failed or process.returncode
-                _tell(step, process.returncode, time.monotonic() - since)
+                if process.returncode:
+                    log = records.short(_place(step, "logs", ".log"))
+                    print(f"{_last_line(step):.500}\n   its log: {log}", file=sys.stderr)
+                else:
+                    print(f"   {step.name}: done in {time.monotonic() - since:.0f} s", flush=True)
         if time.monotonic() - told > 30:
             told = time.monotonic()
             for step, *_ in running.values():
@@ -269,14 +259,6 @@ def _last_line(step: Step) -> str:
     return ([""] + [line for line in printed.splitlines() if line.strip()])[-1]
 
 
-def _tell(step: Step, status: int, seconds: float) -> None:
-    if status == 0:
-        print(f"   {step.name}: done in {seconds:.0f} s", flush=True)
-    else:
-        log = records.short(_place(step, "logs", ".log"))
-        print(f"{_last_line(step):.500}\n   its log: {log}", file=sys.stderr)
-
-
 def _gpus() -> list[str]:
     """Return the numbers of the GPUs that may be used."""
     if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
@@ -290,12 +272,9 @@ def main(arguments: list[str] | None = None) -> int:
         stream.reconfigure(errors="replace")  # for a terminal that is not UTF-8
     try:
         return _command(_parse(arguments))
-    except (ConfigError, RecordError) as error:
+    except (ConfigError, RecordError, StepError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (StepError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, (ConfigError, RecordError)) else 1
     except KeyboardInterrupt:
         print("error: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
@@ -303,10 +282,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _command(options: argparse.Namespace) -> int:
     if options.command == "step":
-        task = config.task(options.task).name if options.stage in ("data", *config.STAGES) else ""
-        arm = config.arm(options.profile, options.arm, task).name
-        arm = arm if options.stage in config.STAGES else ""
-        run_step(Step(options.stage, options.profile, task, arm, options.seed))
+        stage, trained = options.stage, options.stage in config.STAGES
+        task = config.task(options.task).name if trained or stage == "data" else ""
+        arm = config.arm(options.profile, options.arm, task).name  # also checks the profile
+        run_step(Step(stage, options.profile, task, arm if trained else "", options.seed))
         return 0
     tasks = [config.task(task).name for task in options.tasks]
     if not tasks or not options.seeds or options.jobs < 0:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -166,3 +167,15 @@ def test_prose_is_no_code_and_a_change_reaches_the_stages_that_import_it_alone(c
     edit("distil/speed/fastbert.py", "import torch\n", "import torch\n\nODD = 1\n")
     assert changed() == ["teacher", "transfer-set", "student", "speed"]
     assert TEACHER.folder({}, {}) != folder
+
+
+def test_outputs_of_a_chapter_are_no_change_of_the_code_and_its_cells_are(clone, tmp_path):
+    (edit, _), git = clone, ["git", "-c", "user.name=x", "-c", "user.email=x@example.org"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
+        subprocess.run([*git, *words], cwd=tmp_path, check=True)
+    assert not records.provenance()["git"]["dirty"]
+    edit("notebooks/02_teacher.ipynb", '"outputs": []', '"outputs": [ ]')
+    edit("notebooks/04_student.ipynb", "The ", "A ")
+    assert not records.provenance()["git"]["dirty"]
+    edit("notebooks/02_teacher.ipynb", "import numpy as np", "import numpy")
+    assert records.provenance()["git"]["dirty"]

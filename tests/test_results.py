@@ -147,7 +147,10 @@ def test_an_executed_chapter_ran_to_its_end(page):
         assert {key: text for key, text in own.items() if key in wanted} == wanted
 
 
-@pytest.mark.parametrize("path", sorted(RESULTS.rglob("*.json")) + EXECUTED, ids=name)
+PUBLISHED = [*RESULTS.rglob("*.json"), *EXECUTED, *(config.ROOT / "notebooks").glob("*.ipynb")]
+
+
+@pytest.mark.parametrize("path", sorted(PUBLISHED), ids=name)
 def test_no_path_of_a_machine_is_published(path):
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".ipynb":

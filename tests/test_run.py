@@ -1,5 +1,6 @@
 """The graph: what must run and why, on records that stand-ins write; then real processes."""
 
+import io
 import shutil
 import subprocess
 import sys
@@ -158,7 +159,7 @@ def schedule(graph, monkeypatch, jobs, fails=None):
             return self.returncode
 
     monkeypatch.setattr(run, "_start", Process)
-    monkeypatch.setattr(run, "_tell", lambda *_: None)
+    monkeypatch.setattr(run, "_last_line", lambda _: "")
     monkeypatch.setattr(run.time, "sleep", lambda _: None)
     return run.reproduce(graph, jobs), order
 
@@ -176,8 +177,9 @@ def test_each_step_runs_once_beside_others_when_what_it_reads_is_there(monkeypat
 
 def test_after_a_failure_no_further_step_starts_and_the_next_run_goes_on(monkeypatch):
     graph = run.graph("smoke", TASKS, [0], ablation=False)
-    status, order = schedule(graph, monkeypatch, 2, fails=(bad := Step("data", "smoke", "sst2")))
-    assert status == 1 and len(done := {step for step, _ in order} - {bad}) == 1
+    status, order = schedule(graph, monkeypatch, 2, fails=(bad := Step("data", "smoke", "mnli")))
+    done = {step for step, _ in order} - {bad}  # a teacher runs beside the one that fails
+    assert status == 1 and sorted(step.stage for step in done) == ["data", "data", "teacher"]
     status, order = schedule(graph, monkeypatch, jobs=2)
     assert status == 0 and {step for step, _ in order} == set(graph) - done
 
@@ -267,10 +269,10 @@ def test_the_main_run_of_offline_is_what_notebooks_show(stage, home, executed, m
     names |= {"arm": "distilled"} if stage in config.STAGES else {}
     step = Step(stage, "offline", **names)
     nbformat.write(own, step.notebook)
-    executed(step, nbformat.v4.new_output("stream", text="shown"))
+    executed(step, nbformat.v4.new_output("stream", text=f"{home}/shown"))
     page = nbformat.read(step.notebook, as_version=4)
     assert [cell.source for cell in page.cells] == ["one", "two"] and not page.cells[1].outputs
-    assert (page.cells[0].outputs[0].text, page.cells[0].execution_count) == ("shown", 3)
+    assert (page.cells[0].outputs[0].text, page.cells[0].execution_count) == ("./shown", 3)
     assert page.metadata == own.metadata | {"distil": {"commit": "c0ffee", "dirty": False}}
     assert not list((home / "results").rglob("*.ipynb"))
     before = step.notebook.read_bytes()
@@ -311,3 +313,10 @@ def test_a_wrong_option_is_one_line_and_status_2(words, capsys, monkeypatch):
     except SystemExit as stop:
         status = stop.code
     assert status == 2 and capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_terminal_that_is_not_utf_8_gets_replaced_characters(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw := io.BytesIO(), "ascii"))
+    monkeypatch.setattr(run, "_command", lambda _: print("caf\u00e9", flush=True))
+    run.main(["plan"])
+    assert raw.getvalue() == b"caf?\n"
