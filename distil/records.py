@@ -132,8 +132,9 @@ class Step:
             source = config.TOY if values["source"] == "toy" else Path(values["source"])
             return sources("source", source / config.task(self.task).folder)
         for kind in ("model", "vectors"):
-            if kind in values:
-                found |= sources(kind, Path(values[kind].removeprefix(PIECES)))
+            given = values.get(kind, [])
+            for i, one in enumerate(given if isinstance(given, list) else [given]):
+                found |= sources(f"{kind}{i or ''}", Path(one.removeprefix(PIECES)))
         return found
 
     def files(self) -> Path:
@@ -207,11 +208,15 @@ def _metrics(task: str, predictions: Predictions) -> dict[str, Any]:
 def as_config(settings: Checked | Mapping) -> dict[str, Any]:
     """Return settings as a record keeps them: a folder by its last part, so no path is published."""
     values = settings.model_dump() if isinstance(settings, Checked) else dict(settings)
-    for key, value in values.items():
-        path = str(value).removeprefix(PIECES)
-        if isinstance(value, str) and path.startswith(("/", "~", ".")):
-            values[key] = value.replace(path, Path(path).expanduser().resolve().name)
-    return values
+    return {key: _named(value) for key, value in values.items()}
+
+
+def _named(value: Any) -> Any:
+    if isinstance(value, list):  # of sources of vectors
+        return [_named(one) for one in value]
+    path = str(value).removeprefix(PIECES)
+    local = isinstance(value, str) and path.startswith(("/", "~", "."))
+    return value.replace(path, Path(path).expanduser().resolve().name) if local else value
 
 
 def provenance() -> dict[str, Any]:
