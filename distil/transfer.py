@@ -4,7 +4,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -26,30 +26,32 @@ def write_labelled(
     Returns the number of samples, and the seconds that the shards of earlier runs took.
     """
     samples, total, earlier = iter(samples), 0, 0.0
-    with nullcontext(folder) if folder.is_dir() else records.whole_folder(folder) as home:
+    with records.whole_folder(folder) as part:
         for number in itertools.count():
             if not (shard := list(itertools.islice(samples, shard_rows))):
                 return total, earlier
             total += len(shard)
-            earlier += _write_shard(shard, predict, home / f"part-{number:05d}.parquet", mask_token)
+            earlier += _write_shard(shard, predict, part / f"part-{number:05d}.parquet", mask_token)
 
 
 def _write_shard(shard: list[Sample], predict: Predict, path: Path, mask_token: str) -> float:
     """Label one shard; if it is there, whole and with these samples, return its seconds instead."""
     began = time.monotonic()
     idx, kind, texts = zip(*shard, strict=True)
-    columns = list(zip(*texts, strict=True))
-    arrays = [pa.array(idx, pa.int32()), pa.array(kind, pa.int8()), *map(pa.array, columns)]
-    names = ["idx", "kind", "sentence1", "sentence2"][: len(arrays)]
-    table = pa.table(arrays, names)
+    columns = dict(zip(("sentence1", "sentence2"), zip(*texts, strict=True), strict=False))
+    rows = {"idx": pa.array(idx, pa.int32()), "kind": pa.array(kind, pa.int8())}
+    table = pa.table(rows | columns)
     about = path.with_suffix(".json")  # not in the shard, whose bytes must not depend on a clock
     with suppress(OSError, ValueError, TypeError):  # the shard or its digest is missing or damaged
         sha256, seconds = json.loads(about.read_bytes())
-        if sha256 == records.sha256(path) and pq.read_table(path, columns=names).equals(table):
+        whole = sha256 == records.sha256(path)
+        if whole and pq.read_table(path, columns=table.column_names).equals(table):
             return float(seconds)
-    logits = predict([[to_text(text.split(), mask_token) for text in column] for column in columns])
-    table = table.append_column("logits", pa.array(list(logits), pa.list_(pa.float32())))
-    pq.write_table(table, part := path.with_suffix(".part"), compression="zstd")
+    texts = [[to_text(text.split(), mask_token) for text in column] for column in columns.values()]
+    logits = pa.array(list(predict(texts)), pa.list_(pa.float32()))
+    pq.write_table(
+        table.append_column("logits", logits), part := path.with_suffix(".part"), compression="zstd"
+    )
     about.write_text(json.dumps([records.sha256(part), round(time.monotonic() - began, 1)]))
     part.replace(path)
     return 0.0

@@ -5,7 +5,6 @@ counted like this. The student reads the words. The teacher reads the same words
 """
 
 import json
-import pickle
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -46,28 +45,27 @@ def to_text(words: Sequence[str], mask_token: str = MASK) -> str:
     return text.replace(" n't", "n't")
 
 
-class _SetOnlyUnpickler(pickle.Unpickler):
-    """Reads the tagger's pickle, which needs the class ``set``, and refuses any other global."""
-
-    def find_class(self, module: str, name: str) -> type:
-        if (module, name) in {("__builtin__", "set"), ("builtins", "set")}:
-            return set
-        raise pickle.UnpicklingError(f"refused {module}.{name}: only 'set' is allowed")
-
-
 def _tagger(name: str) -> TaggerI:
     if name == "toy":
         lexicon = json.loads((config.TOY / "tags.json").read_text(encoding="utf-8"))
         return UnigramTagger(model=lexicon, backoff=DefaultTagger("NN"))
     if name == "nltk":
         nltk.download("averaged_perceptron_tagger_eng", quiet=True)
-        return PerceptronTagger()
+        try:
+            return PerceptronTagger()
+        except LookupError as error:  # its message has 23 lines
+            remedy = (
+                "set tagger: packages, which has the same weights, or NLTK_DATA to their folder"
+            )
+            raise config.ConfigError(
+                f"cannot download the weights of tagger: nltk; {remedy}"
+            ) from error
     if name != "packages":
         raise ValueError(f"tagger must be 'toy', 'packages' or 'nltk', got {name!r}")
     with packages.open_member(packages.TAGGER, "textblob_aptagger/trontagger-0.1.0.pickle") as file:
-        weights, tagdict, classes = _SetOnlyUnpickler(file).load()
+        weights, tagdict, classes = packages.InertUnpickler(file).load()
     tagger = PerceptronTagger(load=False)
-    tagger.decode_json_params([weights, tagdict, sorted(classes)])
+    tagger.decode_json_params([weights, tagdict, sorted(classes.given[0])])  # of a pickled set
     return tagger
 
 

@@ -19,7 +19,6 @@ SAME = {  # (chapter, function in a cell) -> the function of distil
     ("04", "encode"): student.BiLSTMStudent.encode,
     ("04", "forward"): student.BiLSTMStudent.forward,
     ("04", "distillation_loss"): train.distillation_loss,
-    ("04", "_soft_kl"): train._soft_kl,
     ("04", "_dense"): train._dense,
     ("06", "bootstrap"): metrics.bootstrap,
     ("06", "_counts"): metrics._counts,

@@ -1,15 +1,19 @@
 """Vocabulary and vectors: every source gives the same vectors, and faults are named in one line."""
 
+import io
+import json
 import os
 import pickle
 import sys
 import types
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import constants
 
-from distil import records, teacher
+from distil import packages, records, teacher
 from distil.batching import PAD
 from distil.embeddings import EmbeddingError, build_vocabulary, frequent_words, load_vectors
 
@@ -21,7 +25,8 @@ HUB = "someone/vectors@" + "0123456789abcdef" * 2 + "01234567"
 def load(source, *words, seed=0):
     """Return word -> vector, and the share of the words that the source has."""
     vocabulary = build_vocabulary([words])
-    table, share = load_vectors(str(source), vocabulary, seed=seed)
+    source = source if isinstance(source, list) else str(source)
+    table, share = load_vectors(source, vocabulary, seed=seed)
     assert not table[PAD].any() and table.dtype.is_floating_point
     return {word: table[number].numpy() for word, number in vocabulary.ids.items()}, share
 
@@ -58,6 +63,40 @@ def test_known_words_get_their_vectors_from_every_format(tmp_path, name):
     np.testing.assert_array_equal([found[word] for word in WORDS[1:]], VECTORS[1:])
     assert share == pytest.approx(5 / 6) and 0 < np.abs(found["unseen"]).max() <= 0.25
     assert frequent_words(str(path), 2) == WORDS[:2] and frequent_words(str(path), 9) == WORDS
+
+
+def test_sources_stand_side_by_side(tmp_path):
+    one, other = write_text(tmp_path / "v.txt"), tmp_path / "w.txt"
+    other.write_text("the 1 2\nin 3 4\n")
+    words = ["in", "film", "the", "unseen"]
+    found, share = load([str(one), str(other), "random:3"], *words)
+    alone, _ = load(one, *words)
+    assert share == 3 / 4 and all(np.array_equal(found[w][:5], alone[w]) for w in words)
+    assert [*found["in"][5:7]] == [3, 4] and [*found["the"][5:7]] == [1, 2]
+    assert len({*found["unseen"]}) == 10 and np.abs(found["unseen"]).max() <= 0.25
+    assert frequent_words([str(other), str(one)], 9) == ["the", "in"]
+
+
+def test_the_words_that_glove_100_lacks_are_filled_by_the_linear_map_of_the_others(
+    tmp_path, monkeypatch
+):
+    rng, words = np.random.default_rng(0), [*(f"w{i}" for i in range(40)), "n't"]
+    narrow = rng.normal(size=(41, 5)).astype(np.float32)
+    wide = narrow.astype(float) @ rng.normal(size=(5, 100)) + rng.normal(size=100)
+    rows = {word: [*row, 9.0, 9] for word, row in zip(words[:-1], wide.tolist(), strict=False)}
+    table, array = io.BytesIO(), io.BytesIO()
+    pq.write_table(pa.table({"word": words}), table)
+    np.save(array, narrow)
+    files = {"parquet": table.getvalue(), "npy": array.getvalue()}
+    files["json"] = json.dumps({"vectors": rows}).encode()
+    opened = lambda file, member: io.BytesIO(files[member.rpartition(".")[2]])  # noqa: E731
+    monkeypatch.setattr(records, "ARTIFACTS", tmp_path)
+    monkeypatch.setattr(packages, "open_member", opened)
+    for _ in range(2):
+        found, share = load("glove-100", *words)
+        np.testing.assert_allclose([found[word] for word in words], wide, rtol=1e-4, atol=1e-5)
+        assert share == 1 and frequent_words("glove-100", 2) == words[:2]
+        files["json"] = b""  # it is converted once
 
 
 def test_unknown_words_are_uniform_and_seeded():

