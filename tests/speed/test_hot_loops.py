@@ -36,9 +36,8 @@ def test_an_epoch_reads_its_loss_once():
 
 def test_labelling_reads_the_logits_when_all_are_there(home):
     tokenizer = teacher.load(teacher.resolve("tiny", [TEXTS])[0], 2)[1]
+    labelled = OneLayer(len(tokenizer)), tokenizer, [TEXTS]
     for budget in (50, 100_000):  # many batches, one batch
         with Reads() as reads:
-            teacher.predict_logits(
-                OneLayer(len(tokenizer)), tokenizer, [TEXTS], token_budget=budget
-            )
+            teacher.predict_logits(*labelled, token_budget=budget)
         assert reads.count == 1  # whether all are finite
