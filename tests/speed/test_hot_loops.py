@@ -25,9 +25,8 @@ class Reads(TorchDispatchMode):
 def test_an_epoch_reads_its_loss_once():
     column = Column.of(TEXTS, {"film": 2})
     examples = Examples((column,), np.zeros(40), np.ones((40, 2), np.float32))
-    sizes = {"hidden_size": 4, "fc_size": 4, "num_labels": 2, "pair": False, "dropout": 0.1}
-    sizes |= {"channels": "multichannel", "pooling": "last"}
-    model = BiLSTMStudent(torch.randn(9, 5), **sizes)
+    sizes = {"hidden_size": 4, "fc_size": 4, "num_labels": 2, "dropout": 0.1, "pooling": "last"}
+    model = BiLSTMStudent(torch.randn(9, 5), **sizes, pair=False, channels="multichannel")
     optimizer = train.LazyAdadelta(model.parameters())
     settings = config.settings("smoke", "student").model_copy(update={"batch_size": 4})
     with Reads() as reads:
@@ -37,9 +36,8 @@ def test_an_epoch_reads_its_loss_once():
 
 def test_labelling_reads_the_logits_when_all_are_there(home):
     tokenizer = teacher.load(teacher.resolve("tiny", [TEXTS])[0], 2)[1]
-    model, counts = OneLayer(len(tokenizer)), []
+    labelled = OneLayer(len(tokenizer)), tokenizer, [TEXTS]
     for budget in (50, 100_000):  # many batches, one batch
         with Reads() as reads:
-            teacher.predict_logits(model, tokenizer, [TEXTS], token_budget=budget)
-        counts.append(reads.count)
-    assert counts == [1, 1]  # whether all are finite
+            teacher.predict_logits(*labelled, token_budget=budget)
+        assert reads.count == 1  # whether all are finite
