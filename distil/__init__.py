@@ -43,7 +43,7 @@ class Classifier:
 
     def predict_proba(self, texts: Any = None) -> np.ndarray:
         """Return the probability of every label [N, labels]; N is 1 for one text."""
-        many = texts if texts and isinstance(texts, list) else [texts]
+        many = texts if isinstance(texts, list) and texts else [texts]
         rows = [self._encode(text) for text in many]
         order = np.argsort([max(map(len, row)) for row in rows], kind="stable")
         answer = np.empty((len(rows), len(self.labels)), np.float32)
