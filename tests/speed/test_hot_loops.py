@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from bench_scale import OneLayer
 from torch.utils._python_dispatch import TorchDispatchMode
+from tqdm import tqdm
 
 from distil import config, teacher, train
 from distil.batching import Column, Examples
@@ -30,7 +31,7 @@ def test_an_epoch_reads_its_loss_once():
     optimizer = train.LazyAdadelta(model.parameters())
     settings = config.settings("smoke", "student").model_copy(update={"batch_size": 4})
     with Reads() as reads:
-        train._epoch(model, examples, optimizer, settings, 0, 0, lambda _: None)
+        train._epoch(model, examples, optimizer, settings, [0, 0], tqdm(disable=True))
     assert reads.count == 1
 
 
