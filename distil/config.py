@@ -235,7 +235,7 @@ def checked(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
         return model(**values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"])) or model.__name__
+        key = ".".join(str(part) for part in first["loc"] if part != "str") or model.__name__
         hint = "; write it in quotes" if first["type"] == "string_type" else ""
         came = f", got {first['input']!r:.80}" if first["type"] != "missing" else ""
         known = f" (known: {', '.join(model.model_fields)})" if "extra" in first["type"] else ""

@@ -6,6 +6,7 @@ import os
 import pickle
 import sys
 import types
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -75,6 +76,15 @@ def test_sources_stand_side_by_side(tmp_path):
     assert [*found["in"][5:7]] == [3, 4] and [*found["the"][5:7]] == [1, 2]
     assert len({*found["unseen"]}) == 10 and np.abs(found["unseen"]).max() <= 0.25
     assert frequent_words([str(other), str(one)], 9) == ["the", "in"]
+
+
+def test_every_source_of_a_list_is_in_the_record(tmp_path):
+    paths = [write_text(tmp_path / name) for name in ("v.txt", "w.txt")]
+    chosen = {"vectors": ["glove-100", *map(str, paths)]}
+    assert records.as_config(chosen) == {"vectors": ["glove-100", "v.txt", "w.txt"]}
+    found = records.Step("student", "none", "sst2", "distilled")
+    with mock.patch.object(records.Step, "reads", lambda self: []):
+        assert list(found.inputs(chosen)) == ["vectors1/v.txt", "vectors2/w.txt"]
 
 
 def test_the_words_that_glove_100_lacks_are_filled_by_the_linear_map_of_the_others(
