@@ -259,8 +259,7 @@ def checked(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
         return model(**values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        places = [str(one) for one in first["loc"] if one != "str"]  # "str": of one type of two
-        key = ".".join(places) or model.__name__
+        key = ".".join(str(part) for part in first["loc"] if part != "str") or model.__name__
         hint = "; write it in quotes" if first["type"] == "string_type" else ""
         came = f", got {first['input']!r:.80}" if first["type"] != "missing" else ""
         said = first["msg"].removeprefix("Value error, ")

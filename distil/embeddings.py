@@ -62,6 +62,10 @@ def frequent_words(vectors: Sources, limit: int) -> list[str]:
     source = vectors if isinstance(vectors, str) else vectors[0]
     if limit == 0 or source.startswith("random:"):
         return []
+    if source.startswith(PIECES):
+        tokenizer, _ = _pieces(source)
+        pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+        return [piece for piece in pieces if piece.isalpha()][:limit]  # the whole words among them
     return [word for word, _, _ in itertools.islice(_rows(source), limit)]
 
 
@@ -99,7 +103,7 @@ def _look_up(source: str, words: Sequence[str]) -> dict[str, np.ndarray]:
     return found
 
 
-def _tokenizer(source: str) -> tuple[Any, np.ndarray]:
+def _pieces(source: str) -> tuple[Any, np.ndarray]:
     """Return a model's tokenizer and the vectors of its word pieces [pieces, D]."""
     from distil import teacher  # here, because transformers takes seconds to import
 
@@ -110,7 +114,7 @@ def _tokenizer(source: str) -> tuple[Any, np.ndarray]:
 
 def _piece_means(source: str, words: Sequence[str]) -> dict[str, np.ndarray]:
     """Return the mean vector of each word's pieces, scaled to the spread of U(-0.25, 0.25)."""
-    tokenizer, table = _tokenizer(source)
+    tokenizer, table = _pieces(source)
     pieces = tokenizer(list(words), add_special_tokens=False)["input_ids"]
     found = {
         word: table[numbers].mean(axis=0)
@@ -127,7 +131,7 @@ def _rows(source: str) -> Rows:
     if path.is_file():
         rows = _binary(path) if path.suffix == ".bin" else _text(path)
     else:
-        words, table = TABLES.get(source.partition(":")[0], _hub)(source)
+        words, table = {"packages": _glove, "glove-100": _glove_100}.get(source, _hub)(source)
         rows = zip(words, map("word {}".format, itertools.count(1)), table, strict=False)
     for row in rows:
         if "\ufffd" not in row[0]:
@@ -206,14 +210,6 @@ def _glove_100(source: str) -> tuple[list[str], np.ndarray]:
     return words, np.load(path, mmap_mode="r")
 
 
-def _pieces(source: str) -> tuple[list[str], np.ndarray]:
-    """Return the whole words among the word pieces of a model, and their vectors."""
-    tokenizer, table = _tokenizer(source)
-    pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-    whole = [number for number, piece in enumerate(pieces) if piece.isalpha()]
-    return [pieces[number] for number in whole], table[whole]
-
-
 def _hub(source: str) -> tuple[list[str], np.ndarray]:
     """Read gensim's ``<name>.model`` (the words) and ``<name>.model.vectors.npy`` on the hub."""
     try:
@@ -221,7 +217,7 @@ def _hub(source: str) -> tuple[list[str], np.ndarray]:
             raise LookupError("no such file, or no 40 digits of a commit")
         saved, fetch = f"{known[2]}.model", partial(hf_hub_download, known[1], revision=known[3])
         with open(fetch(saved), "rb") as file:
-            words = packages.InertUnpickler(file).load().given["index_to_key"]
+            words = packages.InertUnpickler(file).load().given[0]["index_to_key"]
         vectors = np.lib.format.open_memmap(fetch(f"{saved}.vectors.npy"), mode="r")
         if len(vectors) != sum(isinstance(word, str) for word in words):
             raise ValueError(f"{len(words)} words and {len(vectors)} vectors")
@@ -232,6 +228,3 @@ def _hub(source: str) -> tuple[list[str], np.ndarray]:
             "glove-100, pieces:<model>, a text or .bin file such as GoogleNews-vectors-negative300.bin, or "
             "gensim's files on the hub, someone/name@commit (HF_ENDPOINT names a mirror, HF_HOME a cache)"
         ) from error
-
-
-TABLES = {"packages": _glove, "glove-100": _glove_100, "pieces": _pieces}  # other names: the hub

