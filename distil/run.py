@@ -293,7 +293,7 @@ def _command(options: argparse.Namespace) -> int:
     steps = graph(options.profile, tasks, options.seeds, options.ablation)
     if options.command == "plan":
         found = plan(steps)
-        print("\n".join(f"{step.name}: {text}" for step, text in found.items()))
+        print("".join(f"{step.name}: {text}\n" for step, text in found.items()), end="")
         print(f"{len(found)} of {len(steps)} steps would run")
         return 0
     jobs = options.jobs or len(_gpus()) or min(2, os.cpu_count() or 1)
