@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Collection, Mapping
 from graphlib import TopologicalSorter
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,6 +30,8 @@ from distil import config, records
 from distil.config import MAIN, PLAIN, ConfigError
 from distil.records import ARTIFACTS, NOTEBOOKS, PAGES, RESULTS, ROOT, RecordError, Step
 
+NEEDS = ("tagger", "model", "vectors")  # settings of what may have to be downloaded
+LOCAL = ("toy", "tiny", "random")  # their values that need no download
 Graph = dict[Step, set[Step]]  # step -> the steps that must be done before it
 
 
@@ -214,6 +217,10 @@ def reproduce(steps: Graph, jobs: int) -> int:
     waits = TopologicalSorter({step: steps[step] & set(must) for step in steps if step in must})
     running: dict[int, tuple[Step, subprocess.Popen, float]] = {}  # by slot
     print(f"{len(must)} of {len(steps)} steps must run", flush=True)
+    needs = {need for step in must for need in dict(settings(step)).items() if need[0] in NEEDS}
+    if needs := sorted(need for need in needs if need[1].split(":")[0] not in LOCAL):
+        with get_context("spawn").Pool(1) as apart:  # no torch and no vectors in this process
+            apart.starmap(_load, needs)
     waits.prepare()
     while running or (waits and not failed):
         ready = sorted([*ready, *waits.get_ready()], key=list(steps).index)
@@ -237,6 +244,20 @@ def reproduce(steps: Graph, jobs: int) -> int:
             for step, *_ in running.values():
                 print(f"   {step.name}: {_last_line(step):.110}", flush=True)
     return failed
+
+
+def _load(kind: str, name: str) -> None:
+    """Load a tagger, a model or word vectors, so that what cannot be had is said before long work."""
+    from distil import embeddings, words
+
+    try:
+        if kind == "tagger":
+            words.load_tagger(name)
+        else:
+            embeddings.frequent_words(f"{records.PIECES if kind == 'model' else ''}{name}", 1)
+    except Exception as error:  # a download fails in many ways
+        said, remedy = " ".join(str(error).split()), f"check the network, or set {kind}: packages"
+        raise StepError(f"{kind} {name!r:.80} cannot be loaded; {remedy}: {said:.300}") from None
 
 
 def _start(step: Step, slot: int, jobs: int) -> subprocess.Popen:
