@@ -96,7 +96,8 @@ def table_2(results: Results) -> list[dict[str, str]]:
             line["ours, with word vectors"] = f"{total / own['total']:.0f}x"
             line["time: paper, one V100"] = f"{paper['times_slower']}x"
             for kind, (low, _, high) in ranges.items():
-                line[f"time: ours, {WHEN[kind]}"] = f"{low:.0f} to {high:.0f}x"
+                times = f"{high:.0f}x" if low == high else f"{low:.0f} to {high:.0f}x"
+                line[f"time: ours, {WHEN[kind]}"] = times
             line["on"] = speed.record["device"]
             lines.append(line)
     return lines
