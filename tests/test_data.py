@@ -20,6 +20,7 @@ SST2, QQP, MNLI = (config.task(name) for name in ("sst2", "qqp", "mnli"))
 def folders(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "ARTIFACTS", tmp_path / "artifacts")
     monkeypatch.setattr(records, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 @pytest.mark.parametrize("task", ["sst2", "qqp", "mnli"])
@@ -45,7 +46,7 @@ def test_the_toy_files_are_what_their_script_writes_and_every_word_has_a_tag():
                 assert {w for text in rows[column] for w in words.tokenize(text)} <= set(lexicon)
 
 
-# --- files in GLUE's layout -----------------------------------------------------------------------
+# --- files in GLUE's layout
 
 OK = None
 HEAD = b"sentence\tlabel\n"
@@ -115,20 +116,15 @@ def test_texts_and_labels_come_as_the_file_has_them(tmp_path, ending, inside):
     assert rows["label"][:] == [1, 0] and rows["idx"][:] == [0, 1]
 
 
-def test_a_test_file_is_a_split_if_it_has_labels(tmp_path, capsys):
-    (tmp_path / "SST-2").mkdir()
-    for name in ("train", "dev", "test"):
-        (tmp_path / "SST-2" / f"{name}.tsv").write_bytes(GOOD)
-    assert load_task("sst2", str(tmp_path))["test"]["label"][:] == [1, 0]
-    (tmp_path / "SST-2" / "test.tsv").write_text("index\tsentence\n0\ta fine film\n")  # GLUE's own
-    assert set(load_task("sst2", str(tmp_path))) == {"train", "dev"}
-    assert "test.tsv of SST-2 has no column 'label', so" in capsys.readouterr().out
-
-
-def test_a_missing_folder_file_or_task_is_named(tmp_path):
+def test_a_test_file_is_a_split_if_it_has_labels_and_what_is_missing_is_named(tmp_path, capsys):
     with pytest.raises(DataError, match=r"cannot read .*SST-2/train\.tsv.*No such file"):
         load_task("sst2", str(tmp_path))
-    source = glue_folder(tmp_path, SST2, GOOD)
+    source, test = glue_folder(tmp_path, SST2, GOOD), tmp_path / "SST-2" / "test.tsv"
+    test.write_bytes(GOOD)
+    assert load_task("sst2", source)["test"]["label"][:] == [1, 0]
+    test.write_text("index\tsentence\n0\ta fine film\n")  # GLUE's own
+    assert set(load_task("sst2", source)) == {"train", "dev"}
+    assert "test.tsv of SST-2 has no column 'label', so" in capsys.readouterr().out
     (tmp_path / "SST-2" / "dev.tsv").unlink()
     (tmp_path / "SST-2" / "dev.tsv").mkdir()
     with pytest.raises(DataError, match=r"cannot read .*dev\.tsv.*Is a directory"):
@@ -173,23 +169,23 @@ def test_own_data_come_as_the_format_has_them_and_dev_is_drawn(tmp_path, configs
     assert load_task("mine", str(path))["dev"][:] == splits["dev"][:]
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [
-        ("a.csv", b'text,kind\n"a\nb",x\nc,d,e\n', r"a\.csv: .*Row #3: Expected 2 columns, got 3"),
-        ("a.csv", b'text,kind\na,x\n"c,d\n', r"a\.csv: .*Row #3: Expected 2 columns, got 1"),
-        ("a.csv", b"text,kind\na,x\ncaf\xe9,y\n", r"a\.csv: .*Row #3.* UTF8"),
-        ("a.csv", b"text,kind\na,x\nb,\n", r"a\.csv, row 3, column 'kind': wanted text"),
-        ("a.csv", b"x,y\na,b\n", r"a\.csv, row 1: no column 'text'.*has \['x', 'y'\]"),
-        ("a.csv", b"text,kind\na,x\nb,x\n", r"mine: labels: List should have at least 2"),
-        ("a.jsonl", b'{"text":"a","kind":1}\n{"text":"b" "kind":2}\n', r"a\.jsonl: .* in row 2;"),
-        ("a.jsonl", b'{"text":"a","kind":1}\n{"kind":2}\n', r"row 2, column 'text': .* got None"),
-        ("a.jsonl", b'{"text":"a","kind":1}\n{"text":5,"kind":2}\n', r"number in row 2;"),
-        ("a.parquet", b"PAR1", r"a\.parquet: .*save it again as parquet"),
-        ("a.xlsx", b"", r"a\.xlsx: wanted a file that ends in \.csv, \.tsv"),
-        ("a.tsv", b"good\tpos\nbad\tneg\n", r"a\.tsv, line 1: no column 'text'.*\['good', 'pos'\]"),
-    ],
-)
+FAULTY = [
+    ("a.csv", b'text,kind\n"a\nb",x\nc,d,e\n', r"a\.csv: .*Row #3: Expected 2 columns, got 3"),
+    ("a.csv", b'text,kind\na,x\n"c,d\n', r"a\.csv: .*Row #3: Expected 2 columns, got 1"),
+    ("a.csv", b"text,kind\na,x\ncaf\xe9,y\n", r"a\.csv: .*Row #3.* UTF8"),
+    ("a.csv", b"text,kind\na,x\nb,\n", r"a\.csv, row 3, column 'kind': wanted text"),
+    ("a.csv", b"x,y\na,b\n", r"a\.csv, row 1: no column 'text'.*has \['x', 'y'\]"),
+    ("a.csv", b"text,kind\na,x\nb,x\n", r"mine: labels: List should have at least 2"),
+    ("a.jsonl", b'{"text":"a","kind":1}\n{"text":"b" "kind":2}\n', r"a\.jsonl: .* in row 2;"),
+    ("a.jsonl", b'{"text":"a","kind":1}\n{"kind":2}\n', r"row 2, column 'text': .* got None"),
+    ("a.jsonl", b'{"text":"a","kind":1}\n{"text":5,"kind":2}\n', r"number in row 2;"),
+    ("a.parquet", b"PAR1", r"a\.parquet: .*save it again as parquet"),
+    ("a.xlsx", b"", r"a\.xlsx: wanted a file that ends in \.csv, \.tsv"),
+    ("a.tsv", b"good\tpos\nbad\tneg\n", r"a\.tsv, line 1: no column 'text'.*\['good', 'pos'\]"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "said"), FAULTY)
 def test_own_data_with_a_fault_are_refused_in_one_line(tmp_path, configs, name, content, said):
     (tmp_path / name).write_bytes(content)
     with pytest.raises((DataError, config.ConfigError), match=said) as caught:
@@ -277,31 +273,27 @@ def prepare():
     return home, splits
 
 
-def test_prepared_data_reload_as_they_were_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+def test_prepared_data_reload_as_they_were_written(tmp_path):
     _, made = prepare()
     again = data.load_prepared("p", "qqp")
-    assert {name: len(split) for name, split in again.items()} == {"train": 50, "dev": 80}
+    assert again.num_rows == {"train": 50, "dev": 80}
     for name, split in again.items():
         assert split.features == made[name].features and split[:] == made[name][:]
         assert data.digest(split) == data.digest(made[name])
     raw = load_task("qqp", "toy")["train"]
-    for row in again["train"].shuffle(seed=0):
+    for row in again["train"]:
         assert row["sentence1"].split() == words.tokenize(raw[row["idx"]]["sentence1"])
     assert not (tmp_path / "cache").exists()  # which is in the home folder by default
 
 
 def test_the_cut_depends_on_the_seed_and_a_limit_of_zero_keeps_all(tmp_path):
+    def cut(name, n, seed):
+        splits = data.prepare(raw, SST2, tmp_path / name, max_train=n, max_dev=9, seed=seed)
+        assert splits.num_rows == {"train": n or len(raw["train"]), "dev": 9}
+        return records.sha256(tmp_path / name / "train.parquet")
+
     raw = load_task("sst2", "toy")
-    cut = [
-        data.prepare(raw, SST2, tmp_path / str(i), max_train=n, max_dev=9, seed=seed)
-        for i, (n, seed) in enumerate([(50, 3), (50, 3), (50, 4), (0, 3)])
-    ]
-    sizes = [(len(splits["train"]), len(splits["dev"])) for splits in cut]
-    assert sizes == [(50, 9), (50, 9), (50, 9), (len(raw["train"]), 9)]
-    assert data.digest(cut[0]["train"]) != data.digest(cut[2]["train"])
-    first, second = (records.sha256(tmp_path / name / "train.parquet") for name in "01")
-    assert first == second
+    assert cut("a", 50, 3) == cut("b", 50, 3) != cut("c", 50, 4) and cut("d", 0, 3)
 
 
 @pytest.mark.parametrize("damage", ["changed", "cut", "gone"])
@@ -322,14 +314,11 @@ def test_a_damaged_prepared_file_is_refused_and_named(damage):
     assert data.digest(data.load_prepared("p", "qqp")["train"]) == data.digest(made["train"])
 
 
-def test_the_digest_is_the_one_of_the_committed_records():
-    """It names data sets in records, so it must never change: this is its value since the start."""
+def test_a_data_set_is_named_in_records_by_what_it_is():
+    """The digest must never change: this is its value since the start."""
     rows = {"sentence1": ['caf\u00e9 "a"'], "sentence2": ["b"], "label": [1], "idx": [0]}
     text = '["caf\u00e9 \\"a\\"", "b", 1]'
     assert data.digest(Dataset.from_dict(rows)) == hashlib.sha256(text.encode()).hexdigest()
-
-
-def test_a_data_set_is_named_by_what_it_is():
     assert data.dataset_name("sst2", "packages", 8041) == "vader-movie"
     assert data.dataset_name("sst2", "toy", 240) == "toy/sst2"
     assert data.dataset_name("mnli", "hub", 392_702) == "glue/mnli"
@@ -356,24 +345,21 @@ def test_how_much_of_vader_movie_is_in_sst2():
 # --- the hub --------------------------------------------------------------------------------------
 
 
-def write_hub(home):
-    """Write a repository in the format of nyu-mll/glue: a README with configs, Parquet files."""
-    configs = []
-    for spec in (SST2, QQP, MNLI):
-        names = ["negative", "positive"] if spec is SST2 else list(spec.labels)
-        features = {column: Value("string") for column in spec.hub_text or spec.text}
-        features |= {"label": ClassLabel(names=names), "idx": Value("int32")}
-        splits = dict.fromkeys([*(split.hub for split in spec.splits.values()), "test"])
-        for split in splits:  # the hub's test splits have no public labels: they are -1
-            rows = {
-                column: [f"{split} {column} {i}" for i in range(4)]
-                for column in spec.hub_text or spec.text
-            }
-            rows |= {"label": [-1] * 4 if split == "test" else [1, 0, 1, 1], "idx": [0, 1, 2, 3]}
-            path = home / spec.name / f"{split}-00000-of-00001.parquet"
-            Dataset.from_dict(rows, features=Features(features)).to_parquet(path)
-        files = [{"split": split, "path": f"{spec.name}/{split}-*"} for split in splits]
-        configs.append({"config_name": spec.name, "data_files": files})
+def write_hub(home, spec):
+    """Write a task in the format of nyu-mll/glue: a README with a config, Parquet files."""
+    names = ["negative", "positive"] if spec is SST2 else list(spec.labels)
+    features = {column: Value("string") for column in spec.hub_text or spec.text}
+    features |= {"label": ClassLabel(names=names), "idx": Value("int32")}
+    splits = dict.fromkeys([*(split.hub for split in spec.splits.values()), "test"])
+    for split in splits:  # the hub's test splits have no public labels: they are -1
+        rows = {
+            column: [f"{split} {column} {i}" for i in range(4)] for column in list(features)[:-2]
+        }
+        rows |= {"label": [-1] * 4 if split == "test" else [1, 0, 1, 1], "idx": [0, 1, 2, 3]}
+        path = home / spec.name / f"{split}-00000-of-00001.parquet"
+        Dataset.from_dict(rows, features=Features(features)).to_parquet(path)
+    files = [{"split": split, "path": f"{spec.name}/{split}-*"} for split in splits]
+    configs = [{"config_name": spec.name, "data_files": files}]
     (home / "README.md").write_text(f"---\n{json.dumps({'configs': configs})}\n---\n")
 
 
@@ -382,8 +368,7 @@ def test_glue_is_read_as_the_hub_has_it(tmp_path, monkeypatch, spec):
     (tmp_path / "glue" / spec.name).mkdir(parents=True)
     monkeypatch.setattr(data, "GLUE_REPOSITORY", str(tmp_path / "glue"))
     monkeypatch.setattr(data, "GLUE_REVISION", None)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    write_hub(tmp_path / "glue")
+    write_hub(tmp_path / "glue", spec)
     splits = load_task(spec.name, "hub")
     assert set(splits) == set(spec.splits) - {"test"}
     for name, rows in splits.items():
