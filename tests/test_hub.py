@@ -1,11 +1,10 @@
-"""Models and word vectors of the Hugging Face hub are read at their commit, without a network."""
+"""Models and students of the Hugging Face hub are read at their commit, without a network."""
 
 import json
 import os
-import pickle
+import re
 import subprocess
 import sys
-import types
 
 import numpy as np
 import pytest
@@ -24,7 +23,7 @@ import json, sys
 from pathlib import Path
 from safetensors.torch import save_file
 import distil
-from distil import embeddings, teacher
+from distil import teacher
 out, answers = Path(sys.argv[1]), {{}}
 for name in ("new@{COMMIT}", "google@{COMMIT}", "new@{COMMIT[::-1]}", "unseen@{COMMIT}"):
     try:
@@ -34,9 +33,6 @@ for name in ("new@{COMMIT}", "google@{COMMIT}", "new@{COMMIT[::-1]}", "unseen@{C
         answers[name] = tokenizer("A good [MASK] movie")["input_ids"]
     except teacher.ModelError as error:
         answers[name] = str(error)
-words = embeddings.build_vocabulary([["film", "unknown"]])
-table, share = embeddings.load_vectors("someone/vectors@{COMMIT}", words, seed=0)
-answers["vectors"] = [table[words.ids["film"]].tolist(), share]
 answers["student"] = distil.load("someone/student@{COMMIT}").predict_proba("a film").tolist()
 try:
     distil.load("someone/unseen@{COMMIT}")
@@ -65,46 +61,29 @@ def write_bert(folder, old):
     model = transformers.BertModel(transformers.BertConfig(**sizes))
     model.save_pretrained(folder)
     weights = {f"bert.{name}": value.clone() for name, value in model.state_dict().items()}
-    if not old:
-        return weights
-    (folder / "tokenizer_config.json").write_text('{"do_lower_case": true}')
-    for value in weights.values():
-        value += torch.rand_like(value)  # unlike a new network
-    saved = weights
-    for new, gone in (("Norm.weight", "Norm.gamma"), ("Norm.bias", "Norm.beta")):
-        saved = {name.replace(new, gone): value for name, value in saved.items()}
-    save_file(saved, folder / "model.safetensors", metadata={"format": "pt"})
+    if old:
+        (folder / "tokenizer_config.json").write_text('{"do_lower_case": true}')
+        for value in weights.values():
+            value += torch.rand_like(value)  # unlike a new network
+        new = {"Norm.weight": "Norm.gamma", "Norm.bias": "Norm.beta"}
+        saved = {re.sub("|".join(new), lambda m: new[m[0]], k): v for k, v in weights.items()}
+        save_file(saved, folder / "model.safetensors", metadata={"format": "pt"})
     return weights
 
 
-def write_vectors(folder, monkeypatch):
-    """Write what gensim saves: an object with the words, and a file with their vectors."""
-    module = types.ModuleType("gensim.models.keyedvectors")
-    module.KeyedVectors = type("KeyedVectors", (), {"__module__": module.__name__})
-    for name in ("gensim", "gensim.models", module.__name__):
-        monkeypatch.setitem(sys.modules, name, module)
-    folder.mkdir()
-    saved = module.KeyedVectors()
-    saved.index_to_key = ["a", "film"]
-    (folder / "vectors.model").write_bytes(pickle.dumps(saved))
-    np.save(folder / "vectors.model.vectors.npy", np.arange(6, dtype=np.float32).reshape(2, 3))
-
-
-def test_models_and_vectors_are_loaded_at_their_commit(tmp_path, monkeypatch):
+def test_models_and_students_are_loaded_at_their_commit(tmp_path):
     weights = {name: write_bert(tmp_path / name, name == "google") for name in ("new", "google")}
-    write_vectors(tmp_path / "vectors", monkeypatch)
     torch.manual_seed(2)
     sizes = {"hidden_size": 3, "fc_size": 4, "num_labels": 2, "dropout": 0.0, "pair": False}
     net = BiLSTMStudent(torch.randn(4, 5), **sizes, channels="static", pooling="last").eval()
     student.save(tmp_path / "student", net, ["", "", "a", "film"], ["no", "yes"])
-    for name in (*weights, "vectors", "student"):
+    for name in (*weights, "student"):
         into_cache(tmp_path, name)
     own = os.environ | {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
     done = subprocess.run(command, env=own, cwd=config.ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     answers = json.loads((tmp_path / "answers.json").read_text())
-    assert answers.pop("vectors") == [[3, 4, 5], 0.5]
     probabilities = net(torch.tensor([[2, 3]]), torch.tensor([2])).softmax(dim=1).detach().numpy()
     np.testing.assert_allclose(answers.pop("student"), probabilities, atol=1e-6)
     assert "got 'someone/unseen@" in (line := answers.pop("unseen student")) and "\n" not in line

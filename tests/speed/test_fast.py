@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from distil.speed import fast
+from distil.speed import fast, onnx
 from distil.speed.fast import FastStudent
 from distil.student import BiLSTMStudent
 
@@ -81,8 +81,10 @@ def test_the_compiler_is_tried_on_the_device_of_use_and_may_fail_there(monkeypat
     fast.compiled_cell.cache_clear()
 
 
-def test_attention_and_unknown_forms_are_refused():
-    with pytest.raises(ValueError, match="pooling 'last'"):
-        FastStudent(student(pooling="attention"))
+def test_attention_and_unknown_forms_are_refused(tmp_path):
+    for make in (FastStudent, lambda model: onnx.to_onnx(model, tmp_path / "student.onnx")):
+        with pytest.raises(ValueError, match="pooling 'last'"):
+            make(student(pooling="attention"))
+    assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="'int4'"):
         FastStudent(student(), "int4")
