@@ -8,8 +8,9 @@ import papermill
 from distil import run
 from distil.records import Step
 
-PLACES = {"data": ["sst2"], **dict.fromkeys(["teacher", "transfer-set"], ["sst2", "distilled"])}
-for stage, place in (PLACES | {"student": ["sst2", "distilled"], "speed": []}).items():
+WORK = ["sst2", "distilled"]
+PLACES = {"data": WORK[:1], "teacher": WORK, "transfer-set": WORK, "student": WORK, "speed": []}
+for stage, place in PLACES.items():
     step = Step(stage, "smoke", *place)
     copy = Path(sys.argv[1]) / step.notebook.name
     papermill.execute_notebook(step.notebook, copy, run.parameters(step), prepare_only=True)

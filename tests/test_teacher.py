@@ -107,17 +107,6 @@ def test_equal_examples_are_sent_once_and_labels_are_the_same_to_the_bit():
     assert repeated.tobytes() == np.concatenate([once, once[::-1]]).tobytes()
 
 
-@pytest.mark.parametrize("has", [{}, {"amx_bf16": True}, {"avx512_bf16": True, "amx_bf16": False}])
-def test_auto_precision_asks_the_processor(monkeypatch, has):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
-    assert teacher.precision("auto") == ("bfloat16" if any(has.values()) else "float32")
-    assert teacher.precision("float32") == "float32"
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
-    assert teacher.precision("auto") == "float32" and teacher.precision("bfloat16") == "bfloat16"
-
-
 def test_the_best_learning_rate_is_kept_and_a_finished_teacher_is_not_trained_again(tmp_path):
     folder, rates = tmp_path / "a" / "teacher", [1.0e-9, 5.0e-3]
     history = tune(folder, learning_rates=rates)
@@ -135,19 +124,17 @@ def test_the_best_learning_rate_is_kept_and_a_finished_teacher_is_not_trained_ag
     assert found == {"total": sum(sizes.values()), "non_embedding": rest}
 
 
-def test_the_best_evaluation_is_kept_even_if_training_goes_on(tmp_path):
+def test_the_best_evaluation_is_kept_even_if_training_goes_on(tmp_path, monkeypatch):
+    """And a rate is chosen by its best evaluation."""
     splits = toy_splits()
     splits["dev"] = splits["dev"].map(lambda row: {"label": 1 - row["label"]})  # learning hurts
     history = tune(tmp_path / "t", splits)
     scores = [entry["dev_accuracy"] for entry in history]
     assert scores[-1] < max(scores) == pytest.approx(accuracy(tmp_path / "t", splits))
-
-
-def test_a_rate_is_chosen_by_its_best_evaluation(tmp_path, monkeypatch):
     scores = iter([0.5, 0.9, 0.6, 0.5, 0.6, 0.8])
     monkeypatch.setattr(teacher.metrics, "evaluate", lambda *_: {"accuracy": next(scores)})
-    tune(tmp_path / "t", learning_rates=[1.0e-9, 5.0e-3], epochs=3)
-    tuned, (start, *_) = teacher.load(tmp_path / "t", 2)[0], tiny(SST2)
+    tune(tmp_path / "u", learning_rates=[1.0e-9, 5.0e-3], epochs=3)
+    tuned, (start, *_) = teacher.load(tmp_path / "u", 2)[0], tiny(SST2)
     table, same = (model.get_input_embeddings().weight for model in (tuned, start))
     torch.testing.assert_close(table, same, atol=1e-6, rtol=0)  # the first rate moves nothing
 

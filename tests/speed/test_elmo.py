@@ -1,4 +1,4 @@
-"""ELMo's shape: the published number of parameters, its operations, and both directions."""
+"""The size and the operations of ELMo and of the student are those that PyTorch counts."""
 
 from pathlib import Path
 
@@ -34,20 +34,3 @@ def test_size_and_operations_of_elmo_and_of_the_student_of_chapter_05(words):
         assert elmo.flops_per_word() * words == counted(model, words, elmo.CHARACTERS_PER_WORD)
         small = BiLSTMStudent(vectors, **sizes, channels="multichannel", pooling="last")
         assert names["operations"]("student", small) == counted(small, words)
-
-
-def test_padding_changes_nothing_and_both_directions_count(monkeypatch):
-    monkeypatch.setattr(elmo, "CELLS", 520)  # small, so that it is quick
-    monkeypatch.setattr(elmo, "WORDS", 5)  # the words of the batch are read in two parts
-    torch.manual_seed(0)
-    model, lengths = elmo.Elmo().eval(), torch.tensor([4, 2])
-    characters = torch.randint(1, elmo.CHARACTERS, (2, 4, elmo.CHARACTERS_PER_WORD))
-    other = characters.clone()
-    other[0, 3] = 7  # the last word of the first sentence
-    with torch.inference_mode():
-        whole, changed = model(characters, lengths), model(other, lengths)
-        alone = model(characters[1:, :2], lengths[1:])
-    assert whole.shape == (2, 4, 2 * elmo.WIDTH)
-    torch.testing.assert_close(whole[1, :2], alone[0], atol=1e-5, rtol=1e-4)
-    ahead, back = (changed[0, 0] - whole[0, 0]).abs().chunk(2)
-    assert ahead.max() == 0 and back.max() > 1e-6  # the first word sees the last one backward only

@@ -55,30 +55,13 @@ def test_no_shape_or_mode_is_left_uncompiled():
 
 @pytest.mark.parametrize(("form", "near"), [("bfloat16", 0.1), ("int8", 0.15)])
 def test_smaller_forms_are_near_and_smaller(form, near):
-    model = student(labels=2)
+    model, inputs = student(labels=2), sentences(300, 12)
     exact, small = FastStudent(model), FastStudent(model, form)
-    inputs = sentences(300, 12)
     with torch.inference_mode():
         wanted, got = exact(*inputs), small(*inputs)
-    assert (wanted - got).abs().max() < near * wanted.abs().max()
-    assert got.dtype == torch.float32 and not torch.equal(wanted, got)
+    assert 0 < (wanted - got).abs().max() < near * wanted.abs().max()
     sizes = [sum(buffer.nbytes for buffer in one.buffers()) for one in (exact, small)]
-    assert sizes[1] < 0.55 * sizes[0]
-
-
-def test_the_compiler_is_tried_on_the_device_of_use_and_may_fail_there(monkeypatch):
-    def run(gates, *_):
-        tried.append(gates.device.type)
-        raise RuntimeError("no Triton on this GPU")
-
-    tried, model = [], FastStudent(student())
-    monkeypatch.setattr(torch, "compile", lambda *_, **__: run)
-    fast.compiled_cell.cache_clear()
-    for _ in range(2):
-        assert fast.compiled_cell(torch.float32, torch.device("meta")) is fast.cell
-        model(*sentences(40, 5))
-    assert tried == ["meta", "cpu"]  # once per device, and not before a model is used there
-    fast.compiled_cell.cache_clear()
+    assert got.dtype == torch.float32 and sizes[1] < 0.55 * sizes[0]
 
 
 def test_attention_and_unknown_forms_are_refused(tmp_path):
