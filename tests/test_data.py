@@ -187,7 +187,7 @@ def test_own_data_with_a_fault_are_refused_in_one_line(tmp_path, configs, name, 
     assert "\n" not in str(caught.value) and len(str(caught.value)) <= 500
 
 
-def test_a_folder_needs_one_file_for_each_split(tmp_path, configs):
+def test_a_folder_needs_one_file_for_each_split_and_classes_need_a_row(tmp_path, configs, capsys):
     with pytest.raises(config.ConfigError, match=r"no file or folder /gone; .* 40 digits"):
         own(configs, "/gone")
     write_rows(tmp_path / "train.csv", ROWS)
@@ -196,6 +196,15 @@ def test_a_folder_needs_one_file_for_each_split(tmp_path, configs):
     write_rows(tmp_path / "dev.csv", ROWS)
     with pytest.raises(DataError, match=r"at most one for dev.* 'val.jsonl'\]"):
         own(configs, tmp_path)
+    (glue := tmp_path / "glue").mkdir()
+    for name in ("train", "dev"):
+        (glue / f"{name}.tsv").write_bytes(b"text\tkind\na\tx\nb\ty\n")
+    (glue / "test.tsv").write_text("index\ttext\n0\ta\n")
+    splits = own(configs, glue, ", labels: [x, y, $0_$9]")
+    data.prepare(splits, config.task("mine"), tmp_path / "p", max_train=0, max_dev=0, seed=0)
+    said = capsys.readouterr().out
+    assert set(splits) == {"train", "dev"} and "test.tsv of mine has no column 'kind'" in said
+    assert "no training row has the label $0_$9" in said
 
 
 def test_twenty_imbalanced_classes_keep_their_shares_and_near_duplicates_stay_together():
@@ -209,17 +218,6 @@ def test_twenty_imbalanced_classes_keep_their_shares_and_near_duplicates_stay_to
         assert abs(count - 0.2 * size) <= 2 + 0.02 * size and count
     halves = [{frozenset(re.findall("[a-z]+", t.lower())) for t, _ in p} for p in (train, dev)]
     assert not set.intersection(*halves) and sorted(train + dev) == sorted(rows)
-
-
-def test_glue_as_an_own_task_and_classes_without_a_training_row(tmp_path, configs, capsys):
-    for name in ("train", "dev"):
-        (tmp_path / f"{name}.tsv").write_bytes(b"text\tkind\na\tx\nb\ty\n")
-    (tmp_path / "test.tsv").write_text("index\ttext\n0\ta\n")
-    splits = own(configs, tmp_path, ", labels: [x, y, $0_$9]")
-    data.prepare(splits, config.task("mine"), tmp_path / "p", max_train=0, max_dev=0, seed=0)
-    said = capsys.readouterr().out
-    assert set(splits) == {"train", "dev"} and "test.tsv of mine has no column 'kind'" in said
-    assert "no training row has the label $0_$9" in said
 
 
 def test_a_task_of_the_command_line_is_known_by_bytes_and_columns(tmp_path, configs, monkeypatch):

@@ -102,19 +102,18 @@ def test_the_words_that_glove_100_lacks_are_filled_by_a_linear_map(tmp_path, mon
         files["json"] = b""  # it is converted once
 
 
-def test_unknown_words_are_uniform_and_seeded():
-    words = [f"w{i}" for i in range(2000)]
-    (found, share), (again, _), (other, _) = (load("random:10", *words, seed=s) for s in (4, 4, 5))
-    values = np.stack([found[word] for word in words])
-    assert share == 0 and np.abs(values).max() <= 0.25 and frequent_words("random:10", 9) == []
-    assert np.quantile(values, [0.25, 0.5, 0.75]) == pytest.approx([-0.125, 0, 0.125], abs=0.01)
-    assert all(np.array_equal(found[word], again[word]) for word in words)
-    assert not np.array_equal(found["w0"], other["w0"])
-
-
 def test_vocabulary_is_by_frequency_and_a_mask_is_not_in_it():
     vocabulary = build_vocabulary([["b", "a", "b", "[MASK]"], ["c"]], extra=["a", "d"])
     assert vocabulary.words == ("<pad>", "<unk>", "b", "a", "c", "d") and len(vocabulary) == 6
+
+
+def test_unknown_words_are_uniform_and_seeded():
+    words = [f"w{i}" for i in range(2000)]
+    (found, share), (again, _), (other, _) = (load("random:10", *words, seed=s) for s in (4, 4, 5))
+    values, again, other = ([which[word] for word in words] for which in (found, again, other))
+    assert share == 0 and np.abs(values).max() <= 0.25 and frequent_words("random:10", 9) == []
+    assert np.quantile(values, [0.25, 0.5, 0.75]) == pytest.approx([-0.125, 0, 0.125], abs=0.01)
+    assert np.array_equal(values, again) and not np.array_equal(values, other)
 
 
 def test_a_word_is_the_mean_of_its_pieces(tmp_path, monkeypatch):
@@ -183,22 +182,19 @@ def test_a_malformed_file_is_refused_in_one_line(tmp_path, name, content, messag
     assert len(str(caught.value)) < 500
 
 
-def test_a_binary_file_that_is_cut_anywhere_is_refused(tmp_path):
-    whole = write_binary(tmp_path / "v.bin").read_bytes()
-    for end in range(len(b"6 5\n"), len(whole)):
-        (tmp_path / "v.bin").write_bytes(whole[:end])
-        with pytest.raises(EmbeddingError, match=r"ends early, in word [1-6] of 6"):
-            load(tmp_path / "v.bin", "film")
-    (tmp_path / "v.bin").write_bytes(whole[:80])
-    assert frequent_words(str(tmp_path / "v.bin"), 2) == WORDS[:2]
-
-
-@pytest.mark.parametrize("source", ["no/file.txt", "random:wide", "random:0", "someone/name@main"])
-def test_an_unknown_source_and_one_without_our_words_are_refused(tmp_path, source):
-    with pytest.raises(EmbeddingError, match=r"no word vectors at .*random:<width>.*commit"):
-        load(source, "the")
+def test_an_unknown_source_one_without_our_words_and_one_cut_anywhere_are_refused(tmp_path):
+    for source in ("no/file.txt", "random:wide", "random:0", "someone/name@main"):
+        with pytest.raises(EmbeddingError, match=r"no word vectors at .*random:<width>.*commit"):
+            load(source, "the")
     with pytest.raises(EmbeddingError, match="none of the words"):
         load(write_text(tmp_path / "v.txt"), "other")
+    whole = (path := write_binary(tmp_path / "v.bin")).read_bytes()
+    for end in range(len(b"6 5\n"), len(whole)):
+        path.write_bytes(whole[:end])
+        with pytest.raises(EmbeddingError, match=r"ends early, in word [1-6] of 6"):
+            load(path, "film")
+    path.write_bytes(whole[:80])
+    assert frequent_words(str(path), 2) == WORDS[:2]
 
 
 @pytest.fixture

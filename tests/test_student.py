@@ -122,14 +122,13 @@ def test_dropout_is_on_the_relu_layer_and_in_training_only():
     torch.testing.assert_close(model.train()(*arguments), expected)
 
 
-@pytest.mark.parametrize("channels, pooling", [("random", "attention"), ("multichannel", "last")])
 @pytest.mark.parametrize("pair", [False, True])
-def test_what_is_saved_is_what_is_loaded(pair, channels, pooling, tmp_path, capfd):
-    model = make(pair, channels, pooling)
-    student.save(tmp_path / "s", model, WORDS, LABELS)
-    loaded, ids = student.load(tmp_path / "s")
-    assert list(ids) == WORDS and list(ids.values()) == list(range(len(WORDS)))
-    assert torch.equal(loaded(*inputs(pair)), model(*inputs(pair)))
+def test_what_is_saved_is_what_is_loaded(pair, tmp_path, capfd):
+    for channels, pooling in (("random", "attention"), ("multichannel", "last")):
+        student.save(tmp_path / "s", model := make(pair, channels, pooling), WORDS, LABELS)
+        loaded, ids = student.load(tmp_path / "s")
+        assert list(ids) == WORDS and list(ids.values()) == list(range(len(WORDS)))
+        assert torch.equal(loaded(*inputs(pair)), model(*inputs(pair)))
     assert capfd.readouterr() == ("", "")
     (tmp_path / "s" / "labels.json").unlink()
     with pytest.raises(ValueError, match=r"labels\.json"):
