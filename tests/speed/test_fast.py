@@ -43,16 +43,6 @@ def test_the_logits_are_the_students(cell, pair, channels):
             torch.testing.assert_close(quick(*inputs), model(*inputs), atol=1e-5, rtol=1e-5)
 
 
-def test_no_shape_or_mode_is_left_uncompiled():
-    quick = [FastStudent(student(pair), form) for form in fast.FORMS for pair in (False, True)]
-    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
-        for mode in (torch.inference_mode, torch.no_grad, torch.enable_grad):
-            for n, longest in ((1, 5), (33, 1), (33, 12), (40, 7), (200, 9)):
-                with mode():
-                    for model in quick:
-                        model(*sentences(n, longest, model.pair))
-
-
 @pytest.mark.parametrize(("form", "near"), [("bfloat16", 0.1), ("int8", 0.15)])
 def test_smaller_forms_are_near_and_smaller(form, near):
     model, inputs = student(labels=2), sentences(300, 12)
