@@ -315,17 +315,3 @@ def test_the_gains_figure_plots_the_verdict_rows_beside_the_paper(results):
     (figure := figures.gains(report.load("p"))).canvas.draw()
     label = figure.axes[0].get_yticklabels()[0]
     assert "$0_$9" in label.get_text() and not label.get_parse_math()  # it is no formula
-
-
-def test_the_ablation_figure_fills_clear_differences_and_says_what_it_can_find(results):
-    put("kl", 0.845)
-    loaded = report.load("p")
-    (axes,) = figures.ablation_arms(loaded).axes
-    points = [line for line in axes.lines if len(line.get_xdata()) == 1]
-    assert [line.get_xdata()[0] for line in points] == pytest.approx([-7, -5, -0.5])
-    assert [line.get_markerfacecolor() == "white" for line in points] == [False, False, True]
-    labels = [label.get_text() for label in axes.get_yticklabels()]
-    assert labels == ["plain (1)", "real-only (1)", "kl (1)"]
-    widths = [np.ptp(row["gain"][1:]) for row in report.ablation(loaded, "sst2")[2:]]
-    least = 100 * (2.8 * np.mean(widths) / 3.92 + 0.002)
-    assert axes.get_title(loc="left").endswith(f"find: {least:.1f}")

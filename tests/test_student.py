@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from unittest import mock
 
+import huggingface_hub
 import numpy as np
 import pytest
 import release
@@ -172,12 +174,19 @@ def test_every_runtime_gives_the_probabilities_of_the_student(released, monkeypa
     assert distil.load(released)(texts) == models[1](texts)
 
 
-def test_what_is_no_text_and_what_is_no_student_is_one_line(released):
+def test_what_is_no_text_and_what_is_no_student_is_one_line(released, monkeypatch):
     model, line = distil.load(released), r"^wanted [^\n]+, or a list of them, got [^\n]{1,90}$"
     good, mixed = texts_of(model, 1)[0], "x" if model.pair else ("x", "y")
     for wrong in ((), (None,), (float("nan"),), ([],), ([good, None],), (np.ones(2),), (mixed,)):
         with pytest.raises(ValueError, match=line):
             model(*wrong)
+    hub = mock.Mock(return_value=str(released))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub)
+    assert distil.load("someone/student@0a")(good) == model(good)
+    hub.assert_called_once_with("someone/student", revision="0a")
+    hub.side_effect = OSError("no\nroute")
+    with pytest.raises(ValueError, match=r"got 'someone/student@0a': no route$"):
+        distil.load("someone/student@0a")
     (released / "labels.json").unlink()
     wrong = {"nowhere": "no such folder", None: "no such folder", released: "labels.json missing"}
     for name, message in wrong.items():

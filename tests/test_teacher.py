@@ -224,6 +224,23 @@ def test_the_task_decides_the_loss_and_the_head_of_an_unfinished_model(tmp_path,
         teacher.load(folder, 2)
 
 
+def test_a_model_of_the_hub_is_read_at_its_commit(tmp_path, monkeypatch):
+    commit, folder, asked = "0123456789" * 4, write(tmp_path / "model"), []
+    assert teacher.resolve(f"someone/bert@{commit}") == ("someone/bert", commit)
+    for name in ("someone/bert", "someone/bert@main", "no/such/folder"):
+        with pytest.raises(teacher.ModelError, match="all 40 digits of a commit"):
+            teacher.resolve(name)
+    for kind in (transformers.AutoTokenizer, transformers.AutoModelForSequenceClassification):
+
+        def read(name, real=kind.from_pretrained, **options):
+            asked.append((name, options.pop("revision")))
+            return real(folder, **options)
+
+        monkeypatch.setattr(kind, "from_pretrained", read)
+    teacher.load("someone/bert", 2, commit)
+    assert asked == [("someone/bert", commit)] * 2
+
+
 DEEP = transformers.BertConfig(vocab_size=10, **SMALL | {"num_hidden_layers": 3})
 BROKEN = {
     "no tokenizer files": lambda folder: [path.unlink() for path in folder.glob("*token*")],
