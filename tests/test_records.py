@@ -32,7 +32,7 @@ def make(step=TEACHER, settings=SETTINGS):
     return step.write(settings, inputs, {"model.safetensors": digest}, splits, seconds=1.234)
 
 
-def test_a_record_and_its_predictions_come_back():
+def test_a_record_and_its_predictions_come_back_and_a_damaged_one_is_named():
     made, back = make(), TEACHER.read()
     assert back == json.loads(json.dumps(made))
     assert back["metrics"] == {"dev": {"accuracy": 1.0}, "test": {"accuracy": 0.0}}
@@ -43,10 +43,6 @@ def test_a_record_and_its_predictions_come_back():
     np.testing.assert_array_equal(labels, LOGITS.argmax(1))
     assert labels.dtype == np.int64 and set(TEACHER.predictions()) == {"dev", "test"}
     assert make(Step("student", "smoke", "sst2", "plain"))["role"] == "student-baseline"
-
-
-def test_a_damaged_file_record_or_prediction_is_named():
-    make()
     path = TEACHER.files() / "model.safetensors"
     for content in (b"0123456788", b"01234", None):
         path.write_bytes(content) if content else path.unlink()

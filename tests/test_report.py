@@ -282,22 +282,14 @@ def test_table_2_divides_the_large_model_by_the_student_and_floors_are_columns(r
     assert readme.table_2(report.load("p")) == []
     put_json(records.Step("speed", "p"), device="CPU", models=MODELS)
     (line,) = readme.table_2(report.load("p"))
+    with pytest.raises(records.RecordError, match="into the page"):
+        readme.rewrite("no block", "")
     shown = [line[key] for key in ("ours", "ours, with word vectors", "time: ours")]
     assert shown == ["348x", "32x", "50x (CPU)"]
     floor = {"majority": {"dev": {"accuracy": 0.51}, "test": {"accuracy": 0.5}}}
     assert "majority" not in report.shown(table()[0])
     put_json(records.Step("data", "p", "sst2"), task="sst2", dataset="p-set", floors=floor)
     assert report.shown(table()[0])["majority"] == "51.0"
-
-
-def test_a_page_is_rewritten_in_one_block(results):
-    page, bodies = f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n", readme.PAGES
-    for body in bodies.values():
-        text = readme.rewrite(page, body([report.load("p"), report.load("none")]))
-        assert text.startswith("before\n") and text.endswith(f"{readme.END}\nafter\n")
-        assert "old" not in text and "**85.0**" in text
-    with pytest.raises(records.RecordError, match="into the page"):
-        readme.rewrite("no block", "")
 
 
 def test_the_gains_figure_plots_the_verdict_rows_beside_the_paper(results):

@@ -15,6 +15,8 @@ import pytest
 import torch
 from datasets import Dataset
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from tqdm import tqdm
 
 from distil import augment, batching, config, train, transfer
 from distil import student as student_module
@@ -206,6 +208,24 @@ def test_chapter_04_trains_on_no_held_out_row(arm, monkeypatch):
     assert len(judges) > 30 and not trained & judges and trained | judges == {*range(200)}
     assert len(names["training"]) == (1 if arm == "plain" else 2) * len(trained)
     assert list(names["judges"]) == ["held_out", "dev"]
+
+
+class Reads(TorchDispatchMode):
+    """Counts how often a number of a tensor is read, for which a GPU would stand still."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*args, **kwargs or {})
+
+
+def test_an_epoch_reads_its_loss_once():
+    model, settings = new_student(), SimpleNamespace(**SETTINGS)
+    optimizer = train.LazyAdadelta(model.parameters())
+    with Reads() as reads:
+        train._epoch(model, problem(), optimizer, settings, [0, 0], tqdm(disable=True))
+    assert reads.count == 1
 
 
 KILLED = """

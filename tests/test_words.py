@@ -16,9 +16,6 @@ def test_tokens_are_lower_case_treebank_words():
     for text in ('a " quoted " film .', "it does n't end , but i 'd watch it ...", "so-so ; ok"):
         assert tokenize(text) == text.split() == split_all([text])[0]
     assert tokenize("a\tb\u00a0c\u2003d \u3000 e") == [*"abcde"]
-
-
-def test_a_full_stop_inside_a_text_is_a_word_of_its_own():
     assert tokenize("I lost it. Can I get it back?")[2:5] == ["it", ".", "can"]
     found = tokenize("Mr. Smith, 2 p.m. Friday, the U.S. Army.")
     assert found[:2] == ["mr.", "smith"] and {"p.m.", "u.s."} <= set(found)

@@ -38,9 +38,8 @@ def make_student(profile, task, seed=0):
         step.sibling("transfer-set").write({}, {}, {}, guess)
     torch.manual_seed(16 + seed)
     sizes = {"hidden_size": 4, "fc_size": 6, "num_labels": len(spec.labels), "dropout": 0.5}
-    vectors = torch.randn(2 + len(WORDS), 5)
     kind = {"pair": spec.pair, "channels": "multichannel", "pooling": "last"}
-    net = student.BiLSTMStudent(vectors, **sizes, **kind)
+    net = student.BiLSTMStudent(torch.randn(2 + len(WORDS), 5), **sizes, **kind)
     with torch.no_grad():
         for name, weight in net.named_parameters():
             if not name.startswith("channels"):
