@@ -40,8 +40,6 @@ def test_the_contract_of_load_task_and_every_word_of_the_toy_files_has_a_tag(spe
         assert (config.TOY / name).read_text(encoding="utf-8") == text, name
 
 
-# --- files in GLUE's layout
-
 OK = None
 HEAD = b"sentence\tlabel\n"
 GOOD = HEAD + b"a fine film\t1\na dull film\t0\n"
@@ -132,8 +130,6 @@ def test_a_test_file_is_a_split_if_it_has_labels_and_what_is_missing_is_named(tm
     with pytest.raises(config.ConfigError, match="cola"):
         load_task("cola", "toy")
 
-
-# --- own data -------------------------------------------------------------------------------------
 
 NUMBERED = [f'it says "go", {"left" * (i % 7)}\r\nand\t{chr(97 + i)}' for i in range(26)]
 ROWS = [(text, ("no", "NA")[number % 3 == 0]) for number, text in enumerate(NUMBERED)]
@@ -256,9 +252,6 @@ def test_a_set_of_the_hub_is_read_at_its_commit(tmp_path, configs, monkeypatch):
     assert set(splits) == {"train", "dev"} and splits["dev"]["label"][:] == [0, 1]
 
 
-# --- the prepared copy ----------------------------------------------------------------------------
-
-
 def prepare():
     """Prepare 50 rows of the toy QQP as 01_data does; return their folder and splits."""
     step = records.Step("data", "p", "qqp")
@@ -316,9 +309,6 @@ def test_a_data_set_is_named_in_records_by_what_it_is():
     assert data.dataset_name("sst2", "toy", 240) == "toy/sst2"
     assert data.dataset_name("mnli", "hub", 392_702) == "glue/mnli"
     assert data.dataset_name("mnli", "/some/folder", 46_467) == "glue-part/mnli"
-
-
-# --- the hub --------------------------------------------------------------------------------------
 
 
 def hub_set(spec):

@@ -181,9 +181,8 @@ def test_each_step_runs_once_beside_others_when_what_it_reads_is_there(monkeypat
 def test_a_failed_step_leaves_the_old_record_and_names_its_cell(home, smoke, monkeypatch, capsys):
     def replace_chapter(source):
         cells = [nbformat.v4.new_code_cell(text) for text in ("profile = ''", source)]
-        cells[0].metadata.tags = ["parameters"]
-        metadata = {"language_info": {"name": "python"}}
-        notebook = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+        cells[0].metadata.tags, names = ["parameters"], {"language_info": {"name": "python"}}
+        notebook = nbformat.v4.new_notebook(cells=cells, metadata=names)
         nbformat.write(notebook, home / "chapter.ipynb")
 
     step = Step("data", "smoke", "sst2")
