@@ -8,11 +8,9 @@ import papermill
 from distil import run
 from distil.records import Step
 
-for stage in ("data", "teacher", "transfer-set", "student", "speed"):
-    task, arm = (
-        ("" if stage == "speed" else "sst2"),
-        ("" if stage in ("data", "speed") else "distilled"),
-    )
-    step = Step(stage, "smoke", task, arm)
+WORK = ["sst2", "distilled"]
+PLACES = {"data": WORK[:1], "teacher": WORK, "transfer-set": WORK, "student": WORK, "speed": []}
+for stage, place in PLACES.items():
+    step = Step(stage, "smoke", *place)
     copy = Path(sys.argv[1]) / step.notebook.name
     papermill.execute_notebook(step.notebook, copy, run.parameters(step), prepare_only=True)

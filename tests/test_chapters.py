@@ -42,17 +42,15 @@ def bare(source, name):
     tree = ast.parse(textwrap.dedent(source))
     (node,) = [one for one in ast.walk(tree) if getattr(one, "name", "") == name]
     node.body = node.body[1:] if ast.get_docstring(node) else node.body
-    arguments = [*node.args.args, *node.args.kwonlyargs]
-    for one in arguments:
+    for one in (*node.args.args, *node.args.kwonlyargs):
         one.annotation = None
     return ast.dump(ast.Module([node.args, *node.body], []))
 
 
 @pytest.mark.parametrize("chapter, name", SAME)
 def test_a_function_in_a_chapter_is_the_one_that_runs(chapter, name):
-    function = SAME[chapter, name]
-    ours = bare(inspect.getsource(function), function.__name__)
-    assert bare(cell_of(chapter, name), name) == ours
+    ours = inspect.getsource(function := SAME[chapter, name])
+    assert bare(cell_of(chapter, name), name) == bare(ours, function.__name__)
 
 
 def test_the_loop_of_chapter_02_is_the_trainers(tmp_path):
@@ -70,17 +68,9 @@ def test_the_loop_of_chapter_02_is_the_trainers(tmp_path):
     exec(cell_of("02", "fine_tune"), names)
     losses = names["fine_tune"](models[0], [({"input_ids": ids}, labels)], epochs=4, lr=1e-2)
     rows = [{"input_ids": i, "labels": label} for i, label in zip(ids, labels, strict=True)]
-    arguments = transformers.TrainingArguments(
-        output_dir=str(tmp_path),
-        learning_rate=1e-2,
-        num_train_epochs=4,
-        per_device_train_batch_size=8,
-        warmup_steps=0.5,
-        weight_decay=0.0,
-        save_strategy="no",
-        report_to=[],
-        use_cpu=True,
-    )
+    options = {"learning_rate": 1e-2, "num_train_epochs": 4, "per_device_train_batch_size": 8}
+    options |= {"warmup_steps": 0.5, "weight_decay": 0.0, "save_strategy": "no", "report_to": []}
+    arguments = transformers.TrainingArguments(str(tmp_path), **options, use_cpu=True)
     transformers.Trainer(models[1], arguments, train_dataset=rows).train()
     assert len(losses) == 4 and losses[-1] < losses[0]
     for ours, theirs in zip(*(model.state_dict().values() for model in models), strict=True):

@@ -66,30 +66,23 @@ def test_known_words_get_their_vectors_from_every_format(tmp_path, name):
     assert frequent_words(str(path), 2) == WORDS[:2] and frequent_words(str(path), 9) == WORDS
 
 
-def test_sources_stand_side_by_side(tmp_path):
+def test_sources_stand_side_by_side_and_each_is_in_the_record(tmp_path):
     one, other = write_text(tmp_path / "v.txt"), tmp_path / "w.txt"
     other.write_text("the 1 2\nin 3 4\n")
-    words = ["in", "film", "the", "unseen"]
-    found, share = load([str(one), str(other), "random:3"], *words)
-    alone, _ = load(one, *words)
-    assert share == 3 / 4 and all(np.array_equal(found[w][:5], alone[w]) for w in words)
+    found, share = load([str(one), str(other), "random:3"], "in", "film", "the", "unseen")
+    alone, _ = load(one, *found)
+    assert share == 3 / 4 and all(np.array_equal(found[w][:5], alone[w]) for w in ("in", "film"))
     assert [*found["in"][5:7]] == [3, 4] and [*found["the"][5:7]] == [1, 2]
     assert len({*found["unseen"]}) == 10 and np.abs(found["unseen"]).max() <= 0.25
     assert frequent_words([str(other), str(one)], 9) == ["the", "in"]
-
-
-def test_every_source_of_a_list_is_in_the_record(tmp_path):
-    paths = [write_text(tmp_path / name) for name in ("v.txt", "w.txt")]
-    chosen = {"vectors": ["glove-100", *map(str, paths)]}
+    chosen = {"vectors": ["glove-100", str(one), str(other)]}
     assert records.as_config(chosen) == {"vectors": ["glove-100", "v.txt", "w.txt"]}
-    found = records.Step("student", "none", "sst2", "distilled")
+    step = records.Step("student", "none", "sst2", "distilled")
     with mock.patch.object(records.Step, "reads", lambda self: []):
-        assert list(found.inputs(chosen)) == ["vectors1/v.txt", "vectors2/w.txt"]
+        assert list(step.inputs(chosen)) == ["vectors1/v.txt", "vectors2/w.txt"]
 
 
-def test_the_words_that_glove_100_lacks_are_filled_by_the_linear_map_of_the_others(
-    tmp_path, monkeypatch
-):
+def test_the_words_that_glove_100_lacks_are_filled_by_a_linear_map(tmp_path, monkeypatch):
     rng, words = np.random.default_rng(0), [*(f"w{i}" for i in range(40)), "n't"]
     narrow = rng.normal(size=(41, 5)).astype(np.float32)
     wide = narrow.astype(float) @ rng.normal(size=(5, 100)) + rng.normal(size=100)
@@ -109,19 +102,18 @@ def test_the_words_that_glove_100_lacks_are_filled_by_the_linear_map_of_the_othe
         files["json"] = b""  # it is converted once
 
 
-def test_unknown_words_are_uniform_and_seeded():
-    words = [f"w{i}" for i in range(2000)]
-    (found, share), (again, _), (other, _) = (load("random:10", *words, seed=s) for s in (4, 4, 5))
-    values = np.stack([found[word] for word in words])
-    assert share == 0 and np.abs(values).max() <= 0.25 and frequent_words("random:10", 9) == []
-    assert np.quantile(values, [0.25, 0.5, 0.75]) == pytest.approx([-0.125, 0, 0.125], abs=0.01)
-    assert all(np.array_equal(found[word], again[word]) for word in words)
-    assert not np.array_equal(found["w0"], other["w0"])
-
-
 def test_vocabulary_is_by_frequency_and_a_mask_is_not_in_it():
     vocabulary = build_vocabulary([["b", "a", "b", "[MASK]"], ["c"]], extra=["a", "d"])
     assert vocabulary.words == ("<pad>", "<unk>", "b", "a", "c", "d") and len(vocabulary) == 6
+
+
+def test_unknown_words_are_uniform_and_seeded():
+    words = [f"w{i}" for i in range(2000)]
+    (found, share), (again, _), (other, _) = (load("random:10", *words, seed=s) for s in (4, 4, 5))
+    values, again, other = ([which[word] for word in words] for which in (found, again, other))
+    assert share == 0 and np.abs(values).max() <= 0.25 and frequent_words("random:10", 9) == []
+    assert np.quantile(values, [0.25, 0.5, 0.75]) == pytest.approx([-0.125, 0, 0.125], abs=0.01)
+    assert np.array_equal(values, again) and not np.array_equal(values, other)
 
 
 def test_a_word_is_the_mean_of_its_pieces(tmp_path, monkeypatch):
@@ -152,15 +144,11 @@ def test_a_word_may_hold_spaces_line_separators_and_a_carriage_return(tmp_path, 
     assert [[*found[w]] for w in ("the", ".", "x\u0085y")] == [[1, 2], [9, 0], [5, 6]]
     assert share == 3 / 4
     assert frequent_words(str(tmp_path / "v.txt"), 9) == [". . .", "the", "x\u0085y", "cr\r", "."]
-
-
-def test_any_word_survives_saving_and_loading(tmp_path):
     words = ["a\nb", "cr\r", "x\u0085y\u2028", 'q"', "\\", "日本語"]
-    path = write_binary(tmp_path / "v.bin", words=words)
-    vocabulary = build_vocabulary([], frequent_words(str(path), 9))
+    path = str(write_binary(tmp_path / "v.bin", words=words))
+    vocabulary = build_vocabulary([], frequent_words(path, 9))
     assert vocabulary.words[2:] == tuple(words)
-    table, _ = load_vectors(str(path), vocabulary, seed=0)
-    np.testing.assert_array_equal(table[2:], VECTORS)
+    np.testing.assert_array_equal(load_vectors(path, vocabulary, seed=0)[0][2:], VECTORS)
 
 
 def test_the_first_of_a_word_twice_is_used_and_no_utf8_is_skipped_and_counted(tmp_path, capsys):
@@ -174,22 +162,16 @@ def test_the_first_of_a_word_twice_is_used_and_no_utf8_is_skipped_and_counted(tm
         assert f"{path}: skipped 2 words" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", ["nan", "-nan", "inf", "-Infinity", "1e39", "oops", "0.1.2"])
-def test_a_number_that_is_not_finite_is_refused_with_file_and_line(tmp_path, number):
-    (tmp_path / "v.txt").write_text(f"the 0.1 0.2\nfilm 0.1 {number}\n")
-    with pytest.raises(EmbeddingError, match=r"v\.txt, line 2: wanted finite numbers after 'film'"):
-        load(tmp_path / "v.txt", "the", "film")
-    (tmp_path / "v.bin").write_bytes(b"1 2\nfilm " + np.float32([1, np.nan]).tobytes())
-    with pytest.raises(EmbeddingError, match=r"v\.bin, word 1: wanted finite"):
-        load(tmp_path / "v.bin", "film")
-
-
 HEADS = (b"", b"6\n", b"6 0\n", b"6 5", b"\x00\x80" * 5000)
 MALFORMED = [("v.bin", head, "a first line 'count width', got") for head in HEADS] + [
     ("v.txt", b"the 0.1 0.2\nfilm 0.1\n", "line 2: wanted a word and 2 numbers"),
     ("v.txt", b"2 3\nthe 0.1 0.2\n", "line 2: wanted a word and 3 numbers"),
     ("v.txt", b"\x1f\x8b\x08\x00 of gzip", "line 1: wanted a word and its numbers"),
+    ("v.bin", b"1 2\nfilm \x00\x00\x80?\x00\x00\xc0\x7f", r"v\.bin, word 1: wanted finite"),
 ]
+NUMBERS = ("nan", "-nan", "inf", "-Infinity", "1e39", "oops", "0.1.2")
+FINITE = r"v\.txt, line 2: wanted finite numbers after 'film'"
+MALFORMED += [("v.txt", f"the 0.1 0.2\nfilm 0.1 {n}\n".encode(), FINITE) for n in NUMBERS]
 
 
 @pytest.mark.parametrize(("name", "content", "message"), MALFORMED)
@@ -200,22 +182,19 @@ def test_a_malformed_file_is_refused_in_one_line(tmp_path, name, content, messag
     assert len(str(caught.value)) < 500
 
 
-def test_a_binary_file_that_is_cut_anywhere_is_refused(tmp_path):
-    whole = write_binary(tmp_path / "v.bin").read_bytes()
-    for end in range(len(b"6 5\n"), len(whole)):
-        (tmp_path / "v.bin").write_bytes(whole[:end])
-        with pytest.raises(EmbeddingError, match=r"ends early, in word [1-6] of 6"):
-            load(tmp_path / "v.bin", "film")
-    (tmp_path / "v.bin").write_bytes(whole[:80])
-    assert frequent_words(str(tmp_path / "v.bin"), 2) == WORDS[:2]
-
-
-@pytest.mark.parametrize("source", ["no/file.txt", "random:wide", "random:0", "someone/name@main"])
-def test_an_unknown_source_and_one_without_our_words_are_refused(tmp_path, source):
-    with pytest.raises(EmbeddingError, match=r"no word vectors at .*random:<width>.*commit"):
-        load(source, "the")
+def test_an_unknown_source_one_without_our_words_and_one_cut_anywhere_are_refused(tmp_path):
+    for source in ("no/file.txt", "random:wide", "random:0", "someone/name@main"):
+        with pytest.raises(EmbeddingError, match=r"no word vectors at .*random:<width>.*commit"):
+            load(source, "the")
     with pytest.raises(EmbeddingError, match="none of the words"):
         load(write_text(tmp_path / "v.txt"), "other")
+    whole = (path := write_binary(tmp_path / "v.bin")).read_bytes()
+    for end in range(len(b"6 5\n"), len(whole)):
+        path.write_bytes(whole[:end])
+        with pytest.raises(EmbeddingError, match=r"ends early, in word [1-6] of 6"):
+            load(path, "film")
+    path.write_bytes(whole[:80])
+    assert frequent_words(str(path), 2) == WORDS[:2]
 
 
 @pytest.fixture
@@ -230,9 +209,9 @@ def on_hub(tmp_path, monkeypatch):
     folder = tmp_path / "models--someone--vectors" / "snapshots" / HUB.partition("@")[2]
     folder.mkdir(parents=True)
 
-    def put(words, vectors=VECTORS, **more):
+    def put(words, vectors=VECTORS):
         saved = module.KeyedVectors()
-        saved.__dict__.update(index_to_key=words, count=np.arange(9), size=np.int64(5), **more)
+        saved.__dict__.update(index_to_key=words, count=np.arange(9), size=np.int64(5), note={"a"})
         (folder / "vectors.model").write_bytes(pickle.dumps(saved))
         np.save(folder / "vectors.model.vectors.npy", vectors, allow_pickle=True)
         return folder
@@ -240,25 +219,21 @@ def on_hub(tmp_path, monkeypatch):
     return put
 
 
-def test_gensims_files_are_read(on_hub):
-    on_hub(WORDS, note={"a set"})
+def test_gensims_files_are_read_and_a_damaged_or_missing_one_is_one_line(on_hub):
+    folder = on_hub(WORDS)
     found, share = load(HUB, *WORDS, "unseen")
     np.testing.assert_array_equal([found[word] for word in WORDS], VECTORS)
     assert share == pytest.approx(6 / 7) and frequent_words(HUB, 2) == WORDS[:2]
-    objects = np.array([[{}]] * 6, dtype=object)
     wrong = [(words, VECTORS) for words in ({1}, None, [1] * 6, WORDS[:5], [b"in"] * 6)]
-    for words, vectors in [*wrong, (WORDS, objects)]:
+    for words, vectors in [*wrong, (WORDS, np.array([[{}]] * 6, dtype=object))]:
         on_hub(words, vectors)
         with pytest.raises(EmbeddingError, match="no word vectors at"):
             load(HUB, "film")
-
-
-@pytest.mark.parametrize("name", ["vectors.model", "vectors.model.vectors.npy"])
-def test_a_damaged_or_missing_file_of_the_hub_is_one_line_with_remedies(on_hub, name):
-    path = on_hub(WORDS) / name
-    whole = path.read_bytes()
-    for end in (0, 5, len(whole) // 2, len(whole) - 1, None):
-        path.write_bytes(whole[:end]) if end is not None else path.unlink()
-        with pytest.raises(EmbeddingError, match=r"GoogleNews\S+\.bin.*HF_ENDPOINT") as caught:
-            load(HUB, "film")
-        assert len(str(caught.value)) < 500 and "\n" not in str(caught.value)
+    for name in ("vectors.model", "vectors.model.vectors.npy"):
+        whole = (on_hub(WORDS) / name).read_bytes()
+        for end in (0, 5, len(whole) // 2, len(whole) - 1, None):
+            path = folder / name
+            path.write_bytes(whole[:end]) if end is not None else path.unlink()
+            with pytest.raises(EmbeddingError, match=r"GoogleNews\S+\.bin.*HF_ENDPOINT") as caught:
+                load(HUB, "film")
+            assert len(str(caught.value)) < 500 and "\n" not in str(caught.value)

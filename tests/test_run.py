@@ -30,9 +30,8 @@ def pretend(step, content="1"):
 
 
 def pretend_all(graph):
-    for stage in records.NOTEBOOKS:
-        for step in (step for step in graph if step.stage == stage):
-            pretend(step)
+    for step in sorted(graph, key=lambda step: [*records.NOTEBOOKS].index(step.stage)):
+        pretend(step)
 
 
 @pytest.fixture
@@ -58,7 +57,7 @@ def names(steps):
     return [step.name for step in steps]
 
 
-def test_the_order_of_the_graph():
+def test_the_order_of_the_graph_and_an_arm_for_one_task(configs):
     graph = run.graph("smoke", TASKS, [0], ablation=True)
     for step, before in graph.items():
         stages = {one.stage for one in before}
@@ -70,11 +69,8 @@ def test_the_order_of_the_graph():
     assert graph[speed := Step("speed", "smoke")] == {one for one in graph if one.stage in WORK}
     assert graph[Step("results", "smoke")] == {*graph[speed], speed}
     assert {step.arm for step in graph} == {"", *config.arms("smoke")}
-
-
-def test_an_arm_for_one_task_runs_there_alone_and_shares_what_it_does_not_change(configs):
-    odd = "arms: {odd: {tasks: [mnli], transfer_set: {n_iter: 2}}}"
-    configs("mine", f"{odd}\nablation: {{quick: [odd]}}")
+    arm = "arms: {odd: {tasks: [mnli], transfer_set: {n_iter: 2}}}"
+    configs("mine", f"{arm}\nablation: {{quick: [odd]}}")
     graph = run.graph("mine", TASKS, [0], ablation=False)
     odd, student = (Step(s, "mine", "mnli", "odd") for s in ("transfer-set", "student"))
     assert {step for step in graph if step.arm == "odd"} == {odd, student}
@@ -82,21 +78,20 @@ def test_an_arm_for_one_task_runs_there_alone_and_shares_what_it_does_not_change
     assert Step("teacher", "mine", "mnli", "distilled") in graph[odd]
 
 
-def test_another_n_iter_names_that_set_its_students_the_report_and_no_other(smoke, monkeypatch):
+def test_another_setting_or_other_weights_name_what_is_behind_them_and_no_other(smoke, monkeypatch):
+    def chain(task):
+        return [f"{step} {task} distilled seed 0" for step in ("03_transfer_set", "04_student")]
+
     change(monkeypatch, "mnli", "transfer_set", n_iter=5)
-    chain = ["03_transfer_set mnli distilled seed 0", "04_student mnli distilled seed 0"]
-    assert names(found := run.plan(smoke)) == [*chain, *LAST]
-    assert list(found.values())[:2] == ["n_iter 4 -> 5", f"{chain[0]} is rebuilt"]
+    assert names(found := run.plan(smoke)) == [*chain("mnli"), *LAST]
+    assert list(found.values())[:2] == ["n_iter 4 -> 5", f"{chain('mnli')[0]} is rebuilt"]
     change(monkeypatch, "mnli", "transfer_set", n_iter=4)
     change(monkeypatch, "sst2", "transfer_set", n_iter=5)
-    students = ["04_student sst2 distilled seed 0", "04_student sst2 real-only seed 0", "05_speed"]
-    assert names(run.plan(smoke)) == ["03_transfer_set sst2 distilled seed 0", *students, *LAST]
-
-
-def test_a_teacher_with_other_weights_reaches_its_set_and_students(smoke):
+    rest = ["04_student sst2 real-only seed 0", "05_speed", *LAST]
+    assert names(run.plan(smoke)) == [*chain("sst2"), *rest]
+    change(monkeypatch, "sst2", "transfer_set", n_iter=4)
     pretend(Step("teacher", "smoke", "qqp", "distilled"), content="2")
-    chain = ["03_transfer_set qqp distilled seed 0", "04_student qqp distilled seed 0"]
-    assert names(found := run.plan(smoke)) == [*chain, *LAST]
+    assert names(found := run.plan(smoke)) == [*chain("qqp"), *LAST]
     assert next(iter(found.values())) == "teacher/made has changed"
 
 
@@ -116,25 +111,25 @@ def test_files_of_the_user_that_change_reach_all_behind_them(home, monkeypatch):
         run.plan(graph)
 
 
-def test_a_folder_that_is_gone_and_code_that_changed(smoke, monkeypatch):
-    step, code = Step("student", "smoke", "sst2", "plain"), records.code
-    shutil.rmtree(step.finished())
-    assert names(found := run.plan(smoke)) == [step.name, *LAST]
-    assert found[step].startswith("its folder artifacts/smoke/sst2/plain/student-seed0-")
-    monkeypatch.setattr(records, "code", lambda s: code(s) | {"student": {"train": 1}}.get(s, {}))
-    found = run.plan(smoke)
-    assert {step.stage for step in found} == {"student", "speed", "results", "ablation"}
-    assert found[Step("student", "smoke", "qqp", "plain")] == "code of train"
-
-
-def test_folders_of_earlier_settings_go_and_those_of_other_seeds_stay(smoke, monkeypatch):
+def test_a_folder_that_is_gone_code_that_changed_and_folders_of_earlier_settings(
+    smoke, monkeypatch
+):
     first, tenth = (Step("student", "smoke", "qqp", "plain", seed) for seed in (1, 10))
     pretend(first)
     pretend(tenth)
     old = first.finished()
+    step, code = Step("student", "smoke", "sst2", "plain"), records.code
+    shutil.rmtree(step.finished())
+    assert names(found := run.plan(smoke)) == [step.name, *LAST]
+    assert found[step].startswith("its folder artifacts/smoke/sst2/plain/student-seed0-")
+    with monkeypatch.context() as edit:
+        edit.setattr(records, "code", lambda s: code(s) | {"student": {"train": 1}}.get(s, {}))
+        found = run.plan(smoke)
+    assert {step.stage for step in found} == {"student", "speed", "results", "ablation"}
+    assert found[Step("student", "smoke", "qqp", "plain")] == "code of train"
     change(monkeypatch, "qqp", "student", lr=0.5)
     monkeypatch.setattr(run, "_execute", pretend)
-    assert run.run_step(first).startswith("lr ")
+    assert run.run_step(first).startswith("lr ")  # and folders of other seeds stay
     assert first.files() and not old.exists() and list(old.parent.glob("student-seed10-*"))
 
 
@@ -165,8 +160,16 @@ def schedule(graph, monkeypatch, jobs, fails=None):
 
 
 def test_each_step_runs_once_beside_others_when_what_it_reads_is_there(monkeypatch):
-    graph = run.graph("smoke", TASKS, [0, 1], ablation=False)
+    """After a failure no further step starts, and the next run goes on."""
+    graph = run.graph("smoke", TASKS, [0], ablation=False)
     assert run.plan(graph) == dict.fromkeys(graph, "no record")
+    status, order = schedule(graph, monkeypatch, 2, fails=(bad := Step("data", "smoke", "mnli")))
+    done = {step for step, _ in order} - {bad}  # a teacher runs beside the one that fails
+    assert status == 1 and sorted(step.stage for step in done) == ["data", "data", "teacher"]
+    status, order = schedule(graph, monkeypatch, jobs=2)
+    assert status == 0 and {step for step, _ in order} == set(graph) - done
+    graph = run.graph("smoke", TASKS, [0, 1], ablation=False)
+    shutil.rmtree(run.RESULTS)
     status, order = schedule(graph, monkeypatch, jobs=2)
     assert (status, len(order), run.plan(graph)) == (0, len(graph), {})
     for place, (step, beside) in enumerate(order):
@@ -175,21 +178,11 @@ def test_each_step_runs_once_beside_others_when_what_it_reads_is_there(monkeypat
     assert any(beside for _, beside in order)
 
 
-def test_after_a_failure_no_further_step_starts_and_the_next_run_goes_on(monkeypatch):
-    graph = run.graph("smoke", TASKS, [0], ablation=False)
-    status, order = schedule(graph, monkeypatch, 2, fails=(bad := Step("data", "smoke", "mnli")))
-    done = {step for step, _ in order} - {bad}  # a teacher runs beside the one that fails
-    assert status == 1 and sorted(step.stage for step in done) == ["data", "data", "teacher"]
-    status, order = schedule(graph, monkeypatch, jobs=2)
-    assert status == 0 and {step for step, _ in order} == set(graph) - done
-
-
 def test_a_failed_step_leaves_the_old_record_and_names_its_cell(home, smoke, monkeypatch, capsys):
     def replace_chapter(source):
         cells = [nbformat.v4.new_code_cell(text) for text in ("profile = ''", source)]
-        cells[0].metadata.tags = ["parameters"]
-        metadata = {"language_info": {"name": "python"}}
-        notebook = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+        cells[0].metadata.tags, names = ["parameters"], {"language_info": {"name": "python"}}
+        notebook = nbformat.v4.new_notebook(cells=cells, metadata=names)
         nbformat.write(notebook, home / "chapter.ipynb")
 
     step = Step("data", "smoke", "sst2")
@@ -200,20 +193,23 @@ def test_a_failed_step_leaves_the_old_record_and_names_its_cell(home, smoke, mon
     assert run.main(["step", "data", "--profile", "smoke", "--task", "sst2"]) == 1
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("error: 01_data sst2: cell In [3] (1 / 0  # a fault) stopped with Zero")
-    assert len(said) <= 500 and step.path.read_bytes() == old
     replace_chapter("pass")
     with pytest.raises(run.StepError, match="every cell ran, but none wrote results/data/smoke"):
         run.run_step(step)
-    assert step.path.read_bytes() == old
+    assert len(said) <= 500 and step.path.read_bytes() == old
 
 
-def test_outside_a_clone_one_line_says_where_to_run(tmp_path):
+def test_outside_a_clone_one_line_says_where_to_run(tmp_path, monkeypatch):
     shutil.copytree(config.ROOT / "distil", tmp_path / "distil")
     (tmp_path / "filelock.py").write_text("raise ImportError")  # a student's user has no filelock
     command = [sys.executable, "-m", "distil.run", "plan"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.startswith("error: run me in a clone")
     assert done.stderr.count("\n") == 1
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw := io.BytesIO(), "ascii"))
+    monkeypatch.setattr(run, "_command", lambda _: print("caf\u00e9", flush=True))
+    run.main(["plan"])
+    assert raw.getvalue() == b"caf?\n"  # characters that a terminal lacks are replaced
 
 
 def test_two_runs_at_once_do_not_run_one_step_twice(home):
@@ -231,30 +227,15 @@ def test_two_runs_at_once_do_not_run_one_step_twice(home):
 def executed(home, monkeypatch):
     """Return a function that publishes a chapter with one output, and what its record says."""
 
-    def publish(step, output, cell_id="one"):
-        cells = [nbformat.v4.new_code_cell("1", outputs=[output], id=cell_id, execution_count=3)]
+    def publish(step, text):
+        output = nbformat.v4.new_output("stream", text=text)
+        cells = [nbformat.v4.new_code_cell("1", outputs=[output], id="one", execution_count=3)]
         names = {"language_info": {"name": "x"}, "kernelspec": {"name": "x", "display_name": "x"}}
-        run._publish(
-            step, nbformat.v4.new_notebook(cells=cells, metadata=names | {"papermill": {}})
-        )
+        notebook = nbformat.v4.new_notebook(cells=cells, metadata=names | {"papermill": {}})
+        run._publish(step, notebook)
 
     monkeypatch.setattr(Step, "read", lambda _: {"git": {"commit": "c0ffee", "dirty": False}})
     return publish
-
-
-def test_a_published_chapter_names_its_commit_and_no_place_of_the_machine(
-    home, executed, monkeypatch
-):
-    monkeypatch.setenv("GLUE_DIR", "/far/glue")
-    monkeypatch.setenv("HOME", str(home))  # the folder that holds the other two
-    places = [run.ARTIFACTS, run.RESULTS, config.ROOT, home, "/far/glue"]
-    text = "\n".join(f"{place}/x" for place in places)
-    executed(Step("data", "smoke", "sst2"), nbformat.v4.new_output("stream", text=text))
-    page = nbformat.read(run.RESULTS / "executed/smoke/sst2/01_data.ipynb", as_version=4)
-    (output,) = page.cells[0].outputs
-    assert output.text.split("/x") == ["artifacts", "\nresults", "\n.", "\n~", "\n$GLUE_DIR", ""]
-    assert page.metadata["distil"] == {"commit": "c0ffee", "dirty": False}
-    assert set(page.metadata) == {"kernelspec", "language_info", "distil"}
 
 
 @pytest.mark.parametrize("stage", records.NOTEBOOKS)
@@ -263,60 +244,53 @@ def test_the_main_run_of_offline_is_what_notebooks_show(stage, home, executed, m
     cells = [nbformat.v4.new_code_cell(source, id=source) for source in ("one", "two")]
     own = nbformat.v4.new_notebook(cells=cells, metadata={"language_info": {"name": "python"}})
     (home / "notebooks").mkdir()
+    monkeypatch.setenv("GLUE_DIR", "/far/glue")
+    monkeypatch.setenv("HOME", str(home.parent))  # the folder that holds all others
     for module in (records, run):
         monkeypatch.setattr(module, "ROOT", home)
     names = {"task": "sst2"} if stage in WORK else {}
     names |= {"arm": "distilled"} if stage in config.STAGES else {}
     step = Step(stage, "offline", **names)
     nbformat.write(own, step.notebook)
-    executed(step, nbformat.v4.new_output("stream", text=f"{home}/shown"))
+    places = [run.ARTIFACTS, run.RESULTS, home, home.parent, "/far/glue"]
+    executed(step, "\n".join(f"{place}/x" for place in places))
     page = nbformat.read(step.notebook, as_version=4)
     assert [cell.source for cell in page.cells] == ["one", "two"] and not page.cells[1].outputs
-    assert (page.cells[0].outputs[0].text, page.cells[0].execution_count) == ("./shown", 3)
+    (output,), count = page.cells[0].outputs, page.cells[0].execution_count
+    assert output.text.split("/x") == ["artifacts", "\nresults", "\n.", "\n~", "\n$GLUE_DIR", ""]
+    assert count == 3
     assert page.metadata == own.metadata | {"distil": {"commit": "c0ffee", "dirty": False}}
-    assert not list((home / "results").rglob("*.ipynb"))
     before = step.notebook.read_bytes()
     others = [Step(stage, "glue", **names), Step(stage, "offline", **names, seed=1)]
     others += [Step(stage, "offline", **names | {"task": "qqp"})] if names else []
-    others += [Step(stage, "offline", **names | {"arm": "plain"})] if stage == "student" else []
     for other in others:
-        executed(other, nbformat.v4.new_output("stream", text="other"))
+        executed(other, "other")
     assert step.notebook.read_bytes() == before
-    assert len([*home.rglob("executed/**/*.ipynb")]) == len(others)
+    pages = [nbformat.read(path, as_version=4) for path in home.rglob("executed/**/*.ipynb")]
+    assert len(pages) == len(others)
+    wanted = {"kernelspec", "language_info", "distil"}
+    assert all(set(page.metadata) == wanted for page in pages)
 
 
 WRONG = {
-    "step data --profile nope --task sst2": "unknown profile 'nope'",
-    "step teacher --profile smoke --task x": "unknown task 'x'",
-    "step student --profile smoke --task mnli --arm kl": "arm 'kl' is for sst2, got 'mnli'",
-    "reproduce --profile smoke --tasks sst2,x": "unknown task 'sst2,x'",
+    "step data --profile nope --task sst2": "error: unknown profile 'nope'",
+    "step teacher --profile smoke --task x": "error: unknown task 'x'",
+    "step student --profile smoke --task mnli --arm kl": "error: arm 'kl' is for sst2, got 'mnli'",
+    "reproduce --profile smoke --tasks sst2,x": "error: unknown task 'sst2,x'",
 }
+WRONG |= dict.fromkeys(["step nope", "step results --profile nope", "plan --seeds x"], "")
+WRONG |= dict.fromkeys(
+    ["plan --seeds=", "plan --tasks=", "reproduce --profile smoke --jobs -1"], ""
+)
 
 
 @pytest.mark.parametrize("words", WRONG)
-def test_a_wrong_name_is_one_line_and_status_2(words, capsys):
-    assert run.main(words.split()) == 2
-    error = capsys.readouterr().err
-    assert error.startswith(f"error: {WRONG[words]}") and error.count("\n") == 1
-
-
-FAULTS = ["step nope", "step results --profile nope", "plan --seeds x", "plan --seeds="]
-FAULTS += ["plan --tasks=", "reproduce --profile smoke --jobs -1"]
-
-
-@pytest.mark.parametrize("words", FAULTS)
-def test_a_wrong_option_is_one_line_and_status_2(words, capsys, monkeypatch):
+def test_a_wrong_name_or_option_is_one_line_and_status_2(words, capsys, monkeypatch):
     for name in ("_start", "_execute"):
         monkeypatch.setattr(run, name, lambda *_: pytest.fail("nothing may start"))
     try:
         status = run.main(words.split())
     except SystemExit as stop:
         status = stop.code
-    assert status == 2 and capsys.readouterr().err.count("\n") == 1
-
-
-def test_a_terminal_that_is_not_utf_8_gets_replaced_characters(monkeypatch):
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw := io.BytesIO(), "ascii"))
-    monkeypatch.setattr(run, "_command", lambda _: print("caf\u00e9", flush=True))
-    run.main(["plan"])
-    assert raw.getvalue() == b"caf?\n"
+    error = capsys.readouterr().err
+    assert status == 2 and error.startswith(WRONG[words]) and error.count("\n") == 1

@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from unittest import mock
 
+import huggingface_hub
 import numpy as np
 import pytest
 import release
@@ -90,6 +92,11 @@ def test_the_papers_parameter_count():
     model = BiLSTMStudent(vectors, **sizes, channels="multichannel", pooling="last")
     assert model.num_parameters(embeddings=False) == 963_002
     assert model.num_parameters(embeddings=True) == 963_002 + 2 * vectors.numel()
+    for pair, wanted in ((True, "reads 2 sentence"), (False, "reads 1 sentence")):
+        with pytest.raises(ValueError, match=wanted):
+            make(pair)(*inputs(not pair))
+    with pytest.raises(ValueError, match="'both'"):
+        make(channels="both")
 
 
 @pytest.mark.parametrize("pair", [False, True])
@@ -102,12 +109,8 @@ def test_frozen_channels_get_no_gradient_and_all_else_does(channels, pair):
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             assert parameter.grad.to_dense().abs().sum() > 0, name
-
-
-def test_a_random_channel_ignores_the_given_values():
-    vectors = torch.full((11, 4), 9.0)
-    model = BiLSTMStudent(vectors, **SMALL, pair=False, channels="random", pooling="last")
-    assert 0 < model.channels[0].weight.abs().max() <= student.UNKNOWN_RANGE
+    largest = model.channels[0].weight[1:].abs().max()  # random channels ignore the given values
+    assert (0 < largest <= student.UNKNOWN_RANGE) == (channels == "random")
     assert model.channels[0].weight[0].abs().max() == 0
 
 
@@ -121,14 +124,13 @@ def test_dropout_is_on_the_relu_layer_and_in_training_only():
     torch.testing.assert_close(model.train()(*arguments), expected)
 
 
-@pytest.mark.parametrize("channels, pooling", [("random", "attention"), ("multichannel", "last")])
 @pytest.mark.parametrize("pair", [False, True])
-def test_what_is_saved_is_what_is_loaded(pair, channels, pooling, tmp_path, capfd):
-    model = make(pair, channels, pooling)
-    student.save(tmp_path / "s", model, WORDS, LABELS)
-    loaded, ids = student.load(tmp_path / "s")
-    assert list(ids) == WORDS and list(ids.values()) == list(range(len(WORDS)))
-    assert torch.equal(loaded(*inputs(pair)), model(*inputs(pair)))
+def test_what_is_saved_is_what_is_loaded(pair, tmp_path, capfd):
+    for channels, pooling in (("random", "attention"), ("multichannel", "last")):
+        student.save(tmp_path / "s", model := make(pair, channels, pooling), WORDS, LABELS)
+        loaded, ids = student.load(tmp_path / "s")
+        assert list(ids) == WORDS and list(ids.values()) == list(range(len(WORDS)))
+        assert torch.equal(loaded(*inputs(pair)), model(*inputs(pair)))
     assert capfd.readouterr() == ("", "")
     (tmp_path / "s" / "labels.json").unlink()
     with pytest.raises(ValueError, match=r"labels\.json"):
@@ -172,14 +174,19 @@ def test_every_runtime_gives_the_probabilities_of_the_student(released, monkeypa
     assert distil.load(released)(texts) == models[1](texts)
 
 
-def test_what_is_no_text_and_what_is_no_student_is_one_line(released):
-    model = distil.load(released)
+def test_what_is_no_text_and_what_is_no_student_is_one_line(released, monkeypatch):
+    model, line = distil.load(released), r"^wanted [^\n]+, or a list of them, got [^\n]{1,90}$"
     good, mixed = texts_of(model, 1)[0], "x" if model.pair else ("x", "y")
     for wrong in ((), (None,), (float("nan"),), ([],), ([good, None],), (np.ones(2),), (mixed,)):
-        with pytest.raises(
-            ValueError, match=r"^wanted [^\n]+, or a list of them, got [^\n]{1,90}$"
-        ):
+        with pytest.raises(ValueError, match=line):
             model(*wrong)
+    hub = mock.Mock(return_value=str(released))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub)
+    assert distil.load("someone/student@0a")(good) == model(good)
+    hub.assert_called_once_with("someone/student", revision="0a")
+    hub.side_effect = OSError("no\nroute")
+    with pytest.raises(ValueError, match=r"got 'someone/student@0a': no route$"):
+        distil.load("someone/student@0a")
     (released / "labels.json").unlink()
     wrong = {"nowhere": "no such folder", None: "no such folder", released: "labels.json missing"}
     for name, message in wrong.items():
@@ -191,6 +198,8 @@ def test_a_long_text_is_cut(tmp_path):
     student.save(tmp_path, make(), WORDS, LABELS)
     whole, model = "good " * student.MAX_WORDS, distil.load(tmp_path)
     assert model(whole + "bad " * 9) == model(whole) != model("good " * 9 + "bad")
+    texts = ["", "a b", "w " * (student.MAX_WORDS - 1) + "w", "w " * student.MAX_WORDS + "w"]
+    assert list(student.cut(texts)) == [*texts[:3], texts[2]]
 
 
 @pytest.mark.parametrize("runtime, other", [("onnxruntime", "torch"), ("torch", "onnxruntime")])
@@ -218,16 +227,3 @@ def cut_by_rules(tmp_path_factory):
 def test_the_rules_of_a_release_cut_as_the_one_tokenizer_does(cut_by_rules, text):
     assume("İ" not in text)  # it becomes an i and an accent, which NLTK's `regex` calls a letter
     assert cut_by_rules(text) == words.tokenize(text)
-
-
-def test_long_texts_are_cut_and_others_are_as_they_were():
-    texts = ["", "a b", "w " * (student.MAX_WORDS - 1) + "w", "w " * student.MAX_WORDS + "w"]
-    assert list(student.cut(texts)) == [*texts[:3], texts[2]]
-
-
-def test_wrong_use_is_an_error():
-    for pair, wanted in ((True, "reads 2 sentence"), (False, "reads 1 sentence")):
-        with pytest.raises(ValueError, match=wanted):
-            make(pair)(*inputs(not pair))
-    with pytest.raises(ValueError, match="'both'"):
-        make(channels="both")

@@ -29,10 +29,14 @@ def own_artifacts(tmp_path, monkeypatch):
 
 
 def settings(**changes):
-    values = {"model": "tiny", "learning_rates": [5.0e-3], "epochs": 6}
-    values |= {"batch_size": 16, "max_length": 32, "warmup": 0.1, "weight_decay": 0.01}
-    values |= {"evals_per_epoch": 1, "precision": "float32"}
-    return config.TeacherSettings(**values | changes)
+    values = {"model": "tiny", "learning_rates": [5.0e-3], "epochs": 6, "batch_size": 16}
+    values |= {"max_length": 32, "warmup": 0.1, "weight_decay": 0.01, "evals_per_epoch": 1}
+    return config.TeacherSettings(**values | {"precision": "float32"} | changes)
+
+
+def tune(folder, splits=None, spec=SST2, **changes):
+    splits = toy_splits() if splits is None else splits
+    return teacher.fine_tune(splits, spec, settings(**changes), seed=0, folder=folder)
 
 
 def toy_splits(pair=False):
@@ -52,10 +56,9 @@ def tiny(spec):
     return *teacher.load(teacher.resolve("tiny", texts)[0], len(spec.labels)), texts
 
 
-def predict(model, tokenizer, texts, token_budget=512, precision="float32"):
-    return teacher.predict_logits(
-        model, tokenizer, texts, token_budget=token_budget, precision=precision, progress=False
-    )
+def predict(model, tokenizer, texts, budget=512, precision="float32"):
+    options = {"token_budget": budget, "precision": precision, "progress": False}
+    return teacher.predict_logits(model, tokenizer, texts, **options)
 
 
 def accuracy(folder, splits):
@@ -81,6 +84,8 @@ def test_logits_do_not_depend_on_batch_or_order(spec):
     backwards = predict(model, tokenizer, [column[::-1] for column in texts], 64)
     np.testing.assert_allclose(wide, backwards[::-1], atol=1e-5)
     assert np.abs(wide[0] - wide[1]).max() > 1e-4
+    cast = predict(model, tokenizer, texts, 99, "bfloat16")
+    assert model.dtype == torch.bfloat16 and 0 < np.abs(wide - cast).max() < 0.05
 
 
 def test_logits_are_those_of_the_network_on_each_pair_alone():
@@ -102,68 +107,43 @@ def test_equal_examples_are_sent_once_and_labels_are_the_same_to_the_bit():
     assert repeated.tobytes() == np.concatenate([once, once[::-1]]).tobytes()
 
 
-def test_bfloat16_keeps_the_answer():
-    model, tokenizer, texts = tiny(SST2)
-    exact, cast = (predict(model, tokenizer, texts, 99, name) for name in ("float32", "bfloat16"))
-    assert model.dtype == torch.bfloat16 and 0 < np.abs(exact - cast).max() < 0.05
-
-
-@pytest.mark.parametrize("has", [{}, {"amx_bf16": True}, {"avx512_bf16": True, "amx_bf16": False}])
-def test_auto_precision_asks_the_processor(monkeypatch, has):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
-    assert teacher.precision("auto") == ("bfloat16" if any(has.values()) else "float32")
-    assert teacher.precision("float32") == "float32"
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
-    assert teacher.precision("auto") == "float32" and teacher.precision("bfloat16") == "bfloat16"
-
-
-def test_parameters_are_counted_with_and_without_embeddings():
-    model, _, _ = tiny(SST2)
-    sizes = {name: value.numel() for name, value in model.named_parameters()}
-    rest = sum(size for name, size in sizes.items() if not name.endswith("embeddings.weight"))
-    found = teacher.num_parameters(model)
-    assert found == {"total": sum(sizes.values()), "non_embedding": rest}
-
-
 def test_the_best_learning_rate_is_kept_and_a_finished_teacher_is_not_trained_again(tmp_path):
-    folder = tmp_path / "a" / "teacher"
-    both = settings(learning_rates=[1.0e-9, 5.0e-3])
-    history = teacher.fine_tune(toy_splits(), SST2, both, seed=0, folder=folder)
+    folder, rates = tmp_path / "a" / "teacher", [1.0e-9, 5.0e-3]
+    history = tune(folder, learning_rates=rates)
     assert [entry["lr"] for entry in history] == [1.0e-9] * 6 + [5.0e-3] * 6
     best = max(history, key=lambda entry: entry["dev_accuracy"])
     assert best["lr"] == 5.0e-3 and best["dev_accuracy"] > 0.9
     assert accuracy(folder, toy_splits()) == pytest.approx(best["dev_accuracy"])
     assert [path.name for path in folder.parent.iterdir()] == ["teacher"]
     assert all(path.suffix in (".json", ".safetensors") for path in folder.iterdir())
-    assert teacher.fine_tune({}, SST2, both, seed=0, folder=folder) == history
+    assert tune(folder, {}, learning_rates=rates) == history
+    model, _ = teacher.load(folder, 2)
+    sizes = {name: value.numel() for name, value in model.named_parameters()}
+    rest = sum(size for name, size in sizes.items() if not name.endswith("embeddings.weight"))
+    found = teacher.num_parameters(model)
+    assert found == {"total": sum(sizes.values()), "non_embedding": rest}
 
 
-def test_the_best_evaluation_is_kept_even_if_training_goes_on(tmp_path):
+def test_the_best_evaluation_is_kept_even_if_training_goes_on(tmp_path, monkeypatch):
+    """And a rate is chosen by its best evaluation."""
     splits = toy_splits()
     splits["dev"] = splits["dev"].map(lambda row: {"label": 1 - row["label"]})  # learning hurts
-    history = teacher.fine_tune(splits, SST2, settings(), seed=0, folder=tmp_path / "t")
+    history = tune(tmp_path / "t", splits)
     scores = [entry["dev_accuracy"] for entry in history]
     assert scores[-1] < max(scores) == pytest.approx(accuracy(tmp_path / "t", splits))
-
-
-def test_a_rate_is_chosen_by_its_best_evaluation(tmp_path, monkeypatch):
     scores = iter([0.5, 0.9, 0.6, 0.5, 0.6, 0.8])
     monkeypatch.setattr(teacher.metrics, "evaluate", lambda *_: {"accuracy": next(scores)})
-    chosen = settings(learning_rates=[1.0e-9, 5.0e-3], epochs=3)
-    teacher.fine_tune(toy_splits(), SST2, chosen, seed=0, folder=tmp_path / "t")
-    tuned, (start, *_) = teacher.load(tmp_path / "t", 2)[0], tiny(SST2)
+    tune(tmp_path / "u", learning_rates=[1.0e-9, 5.0e-3], epochs=3)
+    tuned, (start, *_) = teacher.load(tmp_path / "u", 2)[0], tiny(SST2)
     table, same = (model.get_input_embeddings().weight for model in (tuned, start))
     torch.testing.assert_close(table, same, atol=1e-6, rtol=0)  # the first rate moves nothing
 
 
+KILLED = {"learning_rates": [5.0e-3, 3.0e-3], "epochs": 4, "evals_per_epoch": 2}
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path
-from unittest import mock
-from distil import teacher
-from test_teacher import SST2, settings, toy_splits
+from test_teacher import KILLED, teacher, tune
 where, folder = sys.argv[1], Path(sys.argv[2])
 steps, original = [], getattr(teacher._Trainer, where)
 def kill(self, *args, **options):
@@ -172,8 +152,7 @@ def kill(self, *args, **options):
         os.kill(os.getpid(), signal.SIGKILL)
     return original(self, *args, **options)
 setattr(teacher._Trainer, where, kill)
-chosen = settings(learning_rates=[5.0e-3, 3.0e-3], epochs=4, evals_per_epoch=2)
-teacher.fine_tune(toy_splits(), SST2, chosen, seed=0, folder=folder)
+tune(folder, **KILLED)
 """
 
 
@@ -187,13 +166,11 @@ def test_a_run_killed_in_its_second_rate_ends_with_the_same_bits(tmp_path, where
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
 
-    chosen = settings(learning_rates=[5.0e-3, 3.0e-3], epochs=4, evals_per_epoch=2)
-    step = mock.Mock(side_effect=teacher._finite)
-    with mock.patch.object(teacher, "_finite", step):
-        resumed = teacher.fine_tune(toy_splits(), SST2, chosen, seed=0, folder=folder)
+    with mock.patch.object(teacher, "_finite", side_effect=teacher._finite) as step:
+        resumed = tune(folder, **KILLED)
     trained = sum(isinstance(call.args[0], torch.Tensor) for call in step.mock_calls)
     assert trained == 16 - {"training_step": 10, "_save_rng_state": 4}[where]
-    straight = teacher.fine_tune(toy_splits(), SST2, chosen, seed=0, folder=tmp_path / "straight")
+    straight = tune(tmp_path / "straight", **KILLED)
     for path in (tmp_path / "straight").iterdir():
         if path.name != teacher.OUTCOME:
             assert path.read_bytes() == (folder / path.name).read_bytes(), path.name
@@ -201,20 +178,7 @@ def test_a_run_killed_in_its_second_rate_ends_with_the_same_bits(tmp_path, where
     assert without_clock[0] == without_clock[1] and len(resumed) == 16
 
 
-def test_a_checkpoint_that_was_cut_short_is_skipped(tmp_path):
-    for step, end, state in ((4, None, "{}"), (8, None, "{}"), (12, None, "{"), (16, -1, "{}")):
-        folder = tmp_path / f"checkpoint-{step}"
-        folder.mkdir()
-        save_file({"weight": torch.ones(4)}, folder / "model.safetensors")
-        (folder / "trainer_state.json").write_text(state)
-        whole = (folder / "model.safetensors").read_bytes()
-        (folder / "model.safetensors").write_bytes(whole[:end])
-    assert teacher._newest(tmp_path) == str(tmp_path / "checkpoint-8")
-
-
-def test_the_settings_reach_the_trainer_and_several_gpus_do_not_multiply_the_batch(
-    tmp_path, monkeypatch
-):
+def test_the_settings_reach_the_trainer_on_several_gpus(tmp_path, monkeypatch):
     monkeypatch.setattr(teacher, "device", lambda: torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     arguments = teacher._arguments(64, settings(), 1.0e-3, 7, tmp_path)
@@ -230,39 +194,51 @@ def test_numbers_that_are_not_finite_stop_everything(tmp_path):
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(teacher.ModelError, match="not finite"):
         predict(*teacher.load(folder, 2), [["a film"]])
-    chosen = settings(model=str(folder))
     with pytest.raises(teacher.ModelError, match="not finite"):
-        teacher.fine_tune(toy_splits(), SST2, chosen, seed=0, folder=tmp_path / "t")
+        tune(tmp_path / "t", model=str(folder))
     assert not list(tmp_path.glob("t.part/*/checkpoint-*"))
 
 
 @pytest.mark.parametrize("kind", ["Roberta", "DistilBert", "MPNet", "Electra"])
 def test_networks_without_pooler_or_token_types_can_teach(tmp_path, kind):
     sizes = {"dim": 32, "hidden_dim": 48, "n_layers": 2, "n_heads": 2}
-    sizes = sizes if kind == "DistilBert" else {"type_vocab_size": 1} if kind == "Roberta" else {}
-    folder = write(tmp_path / "model", kind, pad_token_id=0, **sizes)
-    splits, chosen = toy_splits(pair=True), settings(model=str(folder), epochs=1)
-    teacher.fine_tune(splits, QQP, chosen, seed=0, folder=tmp_path / "t")
+    sizes = {"DistilBert": sizes, "Roberta": {"type_vocab_size": 1}}.get(kind, {})
+    folder, splits = write(tmp_path / "model", kind, pad_token_id=0, **sizes), toy_splits(pair=True)
+    tune(tmp_path / "t", splits, QQP, model=str(folder), epochs=1)
     model, tokenizer = teacher.load(tmp_path / "t", 2, max_length=32)
     assert predict(model, tokenizer, teacher.sentences(splits["dev"], QQP)).shape == (64, 2)
 
 
 @pytest.mark.parametrize("left", ["multi_label_classification", "regression"])
-def test_the_task_decides_the_loss(tmp_path, left):
-    folder = write(tmp_path / "model", head=2, problem_type=left)
+def test_the_task_decides_the_loss_and_the_head_of_an_unfinished_model(tmp_path, capsys, left):
+    folder = write(tmp_path / "head3", head=3, problem_type=left)
     model, _ = teacher.load(folder, 2)
     assert model.config.problem_type == "single_label_classification"
-
-
-def test_only_an_unfinished_model_gets_a_head_for_other_labels(tmp_path, capsys):
-    folder = write(tmp_path / "head3", head=3)
-    assert teacher.load(folder, 2)[0].classifier.out_features == 2
+    assert model.classifier.out_features == 2
     assert capsys.readouterr().out.count("head3: a new output layer") == 1
-    teacher.load(folder, 3)
+    model, _ = teacher.load(folder, 3)
+    assert model.config.problem_type == "single_label_classification"
     assert not capsys.readouterr().out
     (folder / teacher.OUTCOME).write_text("{}")
     with pytest.raises(teacher.ModelError, match="fine-tuned for a task without 2 labels"):
         teacher.load(folder, 2)
+
+
+def test_a_model_of_the_hub_is_read_at_its_commit(tmp_path, monkeypatch):
+    commit, folder, asked = "0123456789" * 4, write(tmp_path / "model"), []
+    assert teacher.resolve(f"someone/bert@{commit}") == ("someone/bert", commit)
+    for name in ("someone/bert", "someone/bert@main", "no/such/folder"):
+        with pytest.raises(teacher.ModelError, match="all 40 digits of a commit"):
+            teacher.resolve(name)
+    for kind in (transformers.AutoTokenizer, transformers.AutoModelForSequenceClassification):
+
+        def read(name, real=kind.from_pretrained, **options):
+            asked.append((name, options.pop("revision")))
+            return real(folder, **options)
+
+        monkeypatch.setattr(kind, "from_pretrained", read)
+    teacher.load("someone/bert", 2, commit)
+    assert asked == [("someone/bert", commit)] * 2
 
 
 DEEP = transformers.BertConfig(vocab_size=10, **SMALL | {"num_hidden_layers": 3})

@@ -13,24 +13,13 @@ def test_tokens_are_lower_case_treebank_words():
     wanted = ["the", '"', "film", '"', "is", "n't", "bad", ",", "it", "'s", "great", "!"]
     assert tokenize("The \"film\" isn't bad, it's GREAT!") == wanted
     assert tokenize("") == []
-
-
-def test_tokenizing_its_own_output_changes_nothing():
     for text in ('a " quoted " film .', "it does n't end , but i 'd watch it ...", "so-so ; ok"):
         assert tokenize(text) == text.split() == split_all([text])[0]
-
-
-def test_a_full_stop_inside_a_text_is_a_word_of_its_own():
+    assert tokenize("a\tb\u00a0c\u2003d \u3000 e") == [*"abcde"]
     assert tokenize("I lost it. Can I get it back?")[2:5] == ["it", ".", "can"]
-    assert tokenize("Mr. Smith, 2 p.m. Friday, the U.S. Army.")[:2] == ["mr.", "smith"]
-    assert {"p.m.", "u.s."} <= set(tokenize("Mr. Smith, 2 p.m. Friday, the U.S. Army."))
+    found = tokenize("Mr. Smith, 2 p.m. Friday, the U.S. Army.")
+    assert found[:2] == ["mr.", "smith"] and {"p.m.", "u.s."} <= set(found)
     assert tokenize("mr. deeds has been remade . again .").count(".") == 2  # SST-2 is cut already
-
-
-def test_no_word_has_white_space():
-    assert all(
-        not any(c.isspace() for c in word) for word in tokenize("a\tb\u00a0c\u2003d \u3000 e")
-    )
 
 
 def test_the_teacher_reads_whole_verbs_and_its_own_mask():
@@ -38,12 +27,10 @@ def test_the_teacher_reads_whole_verbs_and_its_own_mask():
     assert to_text([MASK, "film"], mask_token="<mask>") == "<mask> film"
 
 
-def test_the_toy_tagger_gives_one_tag_per_word():
+def test_a_tagger_gives_one_tag_per_word(monkeypatch):
+    """The packaged tagger is NLTK's with the package's weights."""
     sentences = [["the", "film", "is", "n't", "bad", "zzz"], []]
     assert words.load_tagger("toy")(sentences) == [["DT", "NN", "VBZ", "RB", "JJ", "NN"], []]
-
-
-def test_the_packaged_tagger_is_nltks_with_the_packages_weights(monkeypatch):
     weights = {"bias": {"NN": 1.0}, "i suffix ing": {"VBG": 3.0}, "i-1 tag VBG": {"RB": 2.0}}
     model = pickle.dumps((weights, {"the": "DT"}, {"DT", "NN", "RB", "VBG"}), protocol=2)
     monkeypatch.setattr(packages, "open_member", lambda file, name: io.BytesIO(model))

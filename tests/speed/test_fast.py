@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from distil.speed import fast
+from distil.speed import fast, onnx
 from distil.speed.fast import FastStudent
 from distil.student import BiLSTMStudent
 
@@ -43,46 +43,17 @@ def test_the_logits_are_the_students(cell, pair, channels):
             torch.testing.assert_close(quick(*inputs), model(*inputs), atol=1e-5, rtol=1e-5)
 
 
-def test_no_shape_or_mode_is_left_uncompiled():
-    quick = [FastStudent(student(pair), form) for form in fast.FORMS for pair in (False, True)]
-    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
-        for mode in (torch.inference_mode, torch.no_grad, torch.enable_grad):
-            for n, longest in ((1, 5), (33, 1), (33, 12), (40, 7), (200, 9)):
-                with mode():
-                    for model in quick:
-                        model(*sentences(n, longest, model.pair))
-
-
 @pytest.mark.parametrize(("form", "near"), [("bfloat16", 0.1), ("int8", 0.15)])
-def test_smaller_forms_are_near_and_smaller(form, near):
-    model = student(labels=2)
+def test_smaller_forms_are_near_and_smaller_and_others_are_refused(form, near, tmp_path):
+    model, inputs = student(labels=2), sentences(300, 12)
     exact, small = FastStudent(model), FastStudent(model, form)
-    inputs = sentences(300, 12)
     with torch.inference_mode():
         wanted, got = exact(*inputs), small(*inputs)
-    assert (wanted - got).abs().max() < near * wanted.abs().max()
-    assert got.dtype == torch.float32 and not torch.equal(wanted, got)
+    assert 0 < (wanted - got).abs().max() < near * wanted.abs().max()
     sizes = [sum(buffer.nbytes for buffer in one.buffers()) for one in (exact, small)]
-    assert sizes[1] < 0.55 * sizes[0]
-
-
-def test_the_compiler_is_tried_on_the_device_of_use_and_may_fail_there(monkeypatch):
-    def run(gates, *_):
-        tried.append(gates.device.type)
-        raise RuntimeError("no Triton on this GPU")
-
-    tried, model = [], FastStudent(student())
-    monkeypatch.setattr(torch, "compile", lambda *_, **__: run)
-    fast.compiled_cell.cache_clear()
-    for _ in range(2):
-        assert fast.compiled_cell(torch.float32, torch.device("meta")) is fast.cell
-        model(*sentences(40, 5))
-    assert tried == ["meta", "cpu"]  # once per device, and not before a model is used there
-    fast.compiled_cell.cache_clear()
-
-
-def test_attention_and_unknown_forms_are_refused():
-    with pytest.raises(ValueError, match="pooling 'last'"):
-        FastStudent(student(pooling="attention"))
+    assert got.dtype == torch.float32 and sizes[1] < 0.55 * sizes[0]
+    for make in (FastStudent, lambda model: onnx.to_onnx(model, tmp_path / "student.onnx")):
+        with pytest.raises(ValueError, match="pooling 'last'"):
+            make(student(pooling="attention"))
     with pytest.raises(ValueError, match="'int4'"):
-        FastStudent(student(), "int4")
+        FastStudent(model, "int4")

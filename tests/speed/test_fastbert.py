@@ -3,9 +3,8 @@
 import pytest
 import torch
 import transformers
-from torch import nn
 
-from distil.speed.fastbert import KNOWN, FastBert, Product, fits
+from distil.speed.fastbert import KNOWN, FastBert, fits
 
 SIZES = {"vocab_size": 50, "hidden_size": 48, "num_attention_heads": 4}
 SIZES |= {"intermediate_size": 80, "num_hidden_layers": 3}
@@ -49,26 +48,6 @@ def test_the_logits_are_those_of_the_network(lengths, kind, types, layers):
     own, fast = both(network(kind, num_hidden_layers=layers), batch(lengths, types))
     assert own.std() > 0.1  # equal logits would show nothing
     torch.testing.assert_close(fast, own, atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("kind", KNOWN)
-def test_bfloat16_is_as_close_to_float32_as_the_network_is(kind):
-    model, inputs = network(kind), batch([12] * 40 + [8] * 24)
-    exact, _ = both(model, inputs)
-    own, fast = both(model.to(torch.bfloat16), inputs)
-    assert fast.dtype == torch.bfloat16
-    assert 0 < (fast.float() - exact).abs().mean() < 2 * (own.float() - exact).abs().mean()
-
-
-@pytest.mark.usefixtures("products")
-def test_a_product_joins_layers_and_does_what_follows():
-    first, second = nn.Linear(6, 4), nn.Linear(6, 3)
-    x, plus = torch.randn(2, 5, 6), torch.randn(2, 5, 7)
-    joined = torch.cat([first(x), second(x)], dim=2)
-    with torch.inference_mode():
-        torch.testing.assert_close(Product(first, second)(x), joined)
-        torch.testing.assert_close(Product(first, second)(x, plus), joined + plus)
-        torch.testing.assert_close(Product(first, after="gelu")(x), nn.functional.gelu(first(x)))
 
 
 def test_only_known_networks_fit():

@@ -19,12 +19,7 @@ WORDS = ["do", "n't", "film", "good", "bad", "café", "why", "?", ".", "a", "it"
 SMALL = {"SST-2": 9, "QQP": 8, "MNLI-m": 7, "MNLI-mm": 6}
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setattr(records, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(records, "ARTIFACTS", tmp_path / "artifacts")
-    monkeypatch.delenv("GLUE_DIR", raising=False)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def make_student(profile, task, seed=0):
@@ -43,9 +38,8 @@ def make_student(profile, task, seed=0):
         step.sibling("transfer-set").write({}, {}, {}, guess)
     torch.manual_seed(16 + seed)
     sizes = {"hidden_size": 4, "fc_size": 6, "num_labels": len(spec.labels), "dropout": 0.5}
-    vectors = torch.randn(2 + len(WORDS), 5)
     kind = {"pair": spec.pair, "channels": "multichannel", "pooling": "last"}
-    net = student.BiLSTMStudent(vectors, **sizes, **kind)
+    net = student.BiLSTMStudent(torch.randn(2 + len(WORDS), 5), **sizes, **kind)
     with torch.no_grad():
         for name, weight in net.named_parameters():
             if not name.startswith("channels"):
@@ -69,10 +63,8 @@ def glue(home, monkeypatch):
         spec = config.task(task)
         rows = ["\t".join(["index", *spec.text])]
         for i in range(SMALL[name]):
-            texts = [
-                "Don't film. " * (1 + (5 * i + k) % 4) + WORDS[i] for k in range(len(spec.text))
-            ]
-            rows.append("\t".join([str(i), *texts]))
+            times = (1 + (5 * i + k) % 4 for k in range(len(spec.text)))
+            rows.append("\t".join([str(i), *("Don't film. " * n + WORDS[i] for n in times)]))
         path = home / "glue" / spec.folder / f"{split}.tsv"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("\n".join(rows) + "\n", encoding="utf-8")
@@ -87,37 +79,23 @@ def run(source, *arguments):
     return {path.stem: path.read_text().splitlines() for path in folder.glob("*.tsv")}
 
 
-def test_the_files_have_their_official_number_of_rows():
-    official = [1063, 1821, 1725, 1379, 390_965, 9796, 9847, 5463, 3000, 146, 1104]
-    assert list(submission.ROWS.values()) == official
-
-
 def test_header_index_rows_and_label_words(glue):
     made = run(glue)
     assert sorted(made) == sorted(submission.ROWS)
     for name, lines in made.items():
         index = [line.split("\t")[0] for line in lines]
         assert index == ["index", *map(str, range(submission.ROWS[name]))]
-    assert {line.split("\t")[1] for line in made["QQP"][1:]} <= {"0", "1"}
-    words_of_nli = {line.split("\t")[1] for line in made["MNLI-m"][1:]}
-    assert words_of_nli <= {"entailment", "neutral", "contradiction"}
     archive = zipfile.ZipFile(records.ARTIFACTS / "glue" / "submission" / "submission.zip")
     assert sorted(archive.namelist()) == sorted(f"{name}.tsv" for name in made)
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_predictions_are_in_the_order_of_the_file(glue, name):
-    task, split = submission.TESTS[name]
-    spec, made = config.task(task), run(glue)[name]
-    net, ids = student.load(Step("student", "glue", task, "distilled").files())
-    wanted = []
-    for texts in submission.read_tsv(spec, glue / spec.folder / f"{split}.tsv"):
-        inputs = []
-        for text in texts:
-            row = [ids.get(word, 1) for word in words.tokenize(text)]
-            inputs += [torch.tensor([row]), torch.tensor([len(row)])]
-        wanted.append(spec.labels[int(net(*inputs).argmax())])
-    assert [line.split("\t")[1] for line in made[1:]] == wanted
+    for name in SMALL:  # in the order of the file
+        task, split = submission.TESTS[name]
+        spec, wanted = config.task(task), []
+        net, ids = student.load(Step("student", "glue", task, "distilled").files())
+        for texts in submission.read_tsv(spec, glue / spec.folder / f"{split}.tsv"):
+            rows = [[ids.get(word, 1) for word in words.tokenize(text)] for text in texts]
+            inputs = [x for row in rows for x in (torch.tensor([row]), torch.tensor([len(row)]))]
+            wanted.append(spec.labels[int(net(*inputs).argmax())])
+        assert [line.split("\t")[1] for line in made[name][1:]] == wanted
 
 
 def test_what_is_missing_is_one_line_or_a_constant(glue, capsys):

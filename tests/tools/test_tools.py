@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import bench
+import nbformat
 import pytest
 
 from distil import config
@@ -13,6 +14,7 @@ from distil import config
 TOOLS = sorted(path.name for path in (config.ROOT / "tools").glob("*.py"))
 PAGES = [config.ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAGES += [config.ROOT / "notebooks" / "README.md", *(config.ROOT / "docs").glob("*.md")]
+PAGES += sorted((config.ROOT / "results" / "executed").rglob("*.ipynb"))
 
 
 @pytest.mark.parametrize("name", [name for name in TOOLS if name != "make_toy.py"])
@@ -22,9 +24,12 @@ def test_a_tool_says_what_it_does(name):
     assert done.returncode == 0 and done.stdout.startswith(f"usage: {name}"), done.stderr
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(config.ROOT)))
 def test_every_relative_link_and_every_name_in_code_exists(page):
     text = page.read_text(encoding="utf-8")
+    if page.suffix == ".ipynb":
+        cells = nbformat.reads(text, as_version=4).cells
+        text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
     for name, target in re.findall(r"\[([^][]*)\]\(([^)#\s]+)[^)]*\)", text):
         if not re.match(r"[a-z]+:", target):
             path = page.parent / target
