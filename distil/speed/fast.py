@@ -1,8 +1,7 @@
 """The student for use, not for training: the same logits, several times faster on a CPU.
 
-Half of an LSTM's arithmetic is on its inputs. The student's inputs are word vectors, so that half
-is computed once per word of the vocabulary: ``gates = table[word] + h W``. What is left is the
-recurrence. Both directions take each step together, and for batches their cell is compiled.
+Half of an LSTM's arithmetic is on its inputs: here that is done once per word of the vocabulary, as
+``gates = table[word] + h W``. Both directions step together, and their cell is compiled for batches.
 """
 
 import functools
