@@ -284,8 +284,11 @@ def test_table_2_divides_the_large_model_by_the_student_and_floors_are_columns(r
     (line,) = readme.table_2(report.load("p"))
     with pytest.raises(records.RecordError, match="into the page"):
         readme.rewrite("no block", "")
-    shown = [line[key] for key in ("ours", "ours, with word vectors", "time: ours")]
-    assert shown == ["348x", "32x", "50x (CPU)"]
+    keys = ("ours", "ours, with word vectors", "time: ours, batches of 512", "on")
+    assert [line[key] for key in keys] == ["348x", "32x", "50x", "CPU"]
+    models = [row | {"slower": {"single": [40, 50, 60]}} for row in MODELS]
+    put_json(records.Step("speed", "p"), device="CPU", models=models)
+    assert readme.table_2(report.load("p"))[0]["time: ours, one sentence"] == "40 to 60x"
     floor = {"majority": {"dev": {"accuracy": 0.51}, "test": {"accuracy": 0.5}}}
     assert "majority" not in report.shown(table()[0])
     put_json(records.Step("data", "p", "sst2"), task="sst2", dataset="p-set", floors=floor)
