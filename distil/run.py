@@ -11,6 +11,7 @@ code, when its files are gone, or when a step that it reads runs.
 import argparse
 import functools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from distil.records import ARTIFACTS, NOTEBOOKS, PAGES, RESULTS, ROOT, RecordErr
 
 NEEDS = ("tagger", "model", "vectors")  # settings of what may have to be downloaded
 LOCAL = ("toy", "tiny", "random")  # their values that need no download
+LINK = re.compile(r"(?<=\]\()(?!\w+:|#)[^)#\s]+")  # a relative target in Markdown
 Graph = dict[Step, set[Step]]  # step -> the steps that must be done before it
 
 
@@ -186,12 +188,17 @@ def _publish(step: Step, executed: Any) -> None:
     """Keep the executed chapter without what belongs to this machine or to this one run."""
     import nbformat
 
+    target, home = _kept(step), step.notebook.parent
     for cell in executed.cells:
         cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
         if cell.cell_type == "code":
             cell.outputs = [one for one in cell.outputs if one.get("name") != "stderr"]
+        else:
+            cell.source = LINK.sub(
+                lambda m: os.path.relpath(home / m[0], target.parent), cell.source
+            )
     executed.metadata = {key: executed.metadata[key] for key in ("kernelspec", "language_info")}
-    text, target = nbformat.writes(executed), _kept(step)
+    text = nbformat.writes(executed)
     names = {os.environ.get("GLUE_DIR") or str(ROOT): "$GLUE_DIR", str(Path.home()): "~"}
     names |= {str(ARTIFACTS): "artifacts", str(RESULTS): "results", str(ROOT): "."}
     for folder in sorted(names, key=len, reverse=True):
