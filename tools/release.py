@@ -99,6 +99,7 @@ def fill(folder: Path) -> None:
     """Make a saved student a release: half precision, ONNX files, and the rules for its words."""
     weights = folder / distil.TORCH
     save_file({name: one.half() for name, one in load_file(weights).items()}, weights)
+    weights.chmod(0o644)  # the library writes a file that only its owner can read
     if (net := student.load(folder)[0]).attention is None:
         to_onnx(net, folder / distil.ONNX)
         quant_pre_process(folder / distil.ONNX, folder / INT8, skip_symbolic_shape=True)
