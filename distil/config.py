@@ -77,6 +77,7 @@ class TransferSettings(Checked):
     """The three rules of section 3.3, and the labelling by the teacher."""
 
     n_iter: CountOrNone
+    n_trigram: CountOrNone
     p_mask: Share
     p_pos: Share
     p_ng: Share
@@ -190,10 +191,14 @@ class Task(Checked):
 
 
 class Arm(Checked):
-    """A variant of the method: the settings that it changes, by section; no tasks means every task."""
+    """A variant of the method: the settings that it changes, by section.
+
+    It is compared with the arm ``against``. No ``tasks`` means every task.
+    """
 
     name: str = ""
     tasks: list[TaskName] = []
+    against: str = MAIN
     teacher: Section = {}
     transfer_set: Section = {}
     student: Section = {}
@@ -201,7 +206,7 @@ class Arm(Checked):
     @property
     def changes(self) -> dict[str, Section]:
         """The changed settings of each section that the arm changes."""
-        return self.model_dump(exclude={"name", "tasks"}, exclude_defaults=True)
+        return self.model_dump(exclude={"name", "tasks", "against"}, exclude_defaults=True)
 
 
 class Ablation(Checked):
@@ -311,7 +316,8 @@ def profile(name: str) -> Profile:
     _known("profile", [name], files, "configs/")
     where, values = f"configs/{name}.yaml", _over(_read("paper.yaml"), _read(f"{name}.yaml"))
     found = checked(Profile, values, where)
-    _known("arm of ablation.quick", found.ablation.quick, found.arms, where)
+    named = [*found.ablation.quick, *(arm.against for arm in found.arms.values())]
+    _known("arm of ablation.quick or against", named, found.arms, where)
     return found
 
 

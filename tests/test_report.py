@@ -244,6 +244,29 @@ def test_arms_are_judged_on_dev_and_test_where_neither_chose_an_epoch(results):
     assert verdict("gain")["where"].endswith("on test, epoch chosen on held-out train, one seed")
 
 
+def test_an_arm_has_a_reference_and_one_with_a_teacher_of_its_own_a_row_of_its_own(results):
+    arms = config.arms("p")
+    arms["other"] = config.Arm(name="other", teacher={"model": "packages-mpnet"})
+    arms["mine"] = arms["mine"].model_copy(update={"against": "other"})
+    for stage, accuracy in (("teacher", 0.95), ("transfer-set", 0.95), ("student", 0.88)):
+        put("other", accuracy, stage=stage)
+    put("distilled", 0.9, stage="transfer-set")
+    put("mine", 0.9, stage="transfer-set")
+    put("mine", 0.84)
+    (ours, row), gains = table(), ablation()
+    assert (ours["distilled"], ours["teacher"], row["plain"]) == (
+        (0.85, None),
+        (0.9, None),
+        (0.78, None),
+    )
+    assert (row["distilled"], row["teacher"]) == ((0.88, None), (0.95, None))
+    assert row["gain"].value == pytest.approx(0.1) and row["paper"] == ours["paper"]
+    assert (
+        gains["mine"]["gain"].value == pytest.approx(-0.04) and gains["mine"]["against"] == "other"
+    )
+    assert gains["other"]["gain"].value == pytest.approx(0.03)
+
+
 def test_students_are_compared_at_the_step_where_plain_stopped(results):
     plain = {"history": [0.7, 0.78, 0.6], "steps": 30}
     ours = {"history": [0.74, 0.8, 0.85], "steps": 75}  # an epoch has 25 steps
@@ -304,7 +327,7 @@ def test_the_gains_figure_plots_the_verdict_rows_beside_the_paper(results):
     assert plotted == pytest.approx(sorted([*ends, 7.0, 4.0]))
     axes = figures.gains(report.load("q"), loaded).axes[0]
     names = [label.get_text() for label in axes.get_yticklabels()]
-    assert names == ["SST-2, accuracy\nq-set, dev", "SST-2, accuracy\np-set, dev"]
+    assert names == [f"SST-2, accuracy, MiniLM-L6\n{name}-set, dev" for name in "qp"]
     put("distilled", 0.8, stage="teacher", dataset="$0_$9")
     put_students(dataset="$0_$9")
     (figure := figures.gains(report.load("p"))).canvas.draw()
