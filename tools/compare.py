@@ -45,6 +45,7 @@ the epochs and the student's seed ({seed}, the best of {seeds}), so {so}.
   mean over all {classes} labels. "As teacher" is the share of equal answers. ECE is the expected
   calibration error.
 - ONNX Runtime runs the `.onnx` files, `int8` with weights in bytes. PyTorch runs the other networks.
+  The teacher's answers are those that its training left on record.
 - MB are of the weights on disk, and of `fast` forms in memory.
 - Times are medians of the CPU time of one thread, from a text to its probabilities. Texts per second
   are in batches of 64.
