@@ -117,10 +117,10 @@ def _padded(sentences: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]
     return padded, lengths
 
 
-def _onnx(path: Path) -> Callable[[list[np.ndarray]], np.ndarray]:
+def _onnx(path: Path, options: Any = None) -> Callable[[list[np.ndarray]], np.ndarray]:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [one.name for one in session.get_inputs()]
     return lambda arrays: session.run(None, dict(zip(names, arrays, strict=True)))[0]
 

@@ -156,7 +156,7 @@ def texts_of(model, n):
 def test_every_runtime_gives_the_probabilities_of_the_student(released, monkeypatch):
     net, ids = student.load(released)
     monkeypatch.setattr(distil, "BATCH", 4)
-    models = [distil.load(released, name) for name in release.FORMS]
+    models = [distil.load(released, name) for name in release.compare.FORMS]
     texts, wanted = texts_of(models[0], 23), []
     for text in texts:
         rows = [words.tokenize(part) for part in (text if models[0].pair else [text])]

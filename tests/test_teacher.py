@@ -165,7 +165,6 @@ def test_a_run_killed_in_its_second_rate_ends_with_the_same_bits(tmp_path, where
     command = [sys.executable, "-c", PROGRAM, where, str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
-
     with mock.patch.object(teacher, "_finite", side_effect=teacher._finite) as step:
         resumed = tune(folder, **KILLED)
     trained = sum(isinstance(call.args[0], torch.Tensor) for call in step.mock_calls)
