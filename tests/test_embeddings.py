@@ -1,7 +1,5 @@
 """Vocabulary and vectors: every source gives the same vectors, and faults are named in one line."""
 
-import io
-import json
 import os
 import pickle
 import sys
@@ -9,12 +7,10 @@ import types
 from unittest import mock
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import constants
 
-from distil import packages, records, teacher
+from distil import records, teacher
 from distil.batching import PAD
 from distil.embeddings import EmbeddingError, build_vocabulary, frequent_words, load_vectors
 
@@ -75,31 +71,11 @@ def test_sources_stand_side_by_side_and_each_is_in_the_record(tmp_path):
     assert [*found["in"][5:7]] == [3, 4] and [*found["the"][5:7]] == [1, 2]
     assert len({*found["unseen"]}) == 10 and np.abs(found["unseen"]).max() <= 0.25
     assert frequent_words([str(other), str(one)], 9) == ["the", "in"]
-    chosen = {"vectors": ["glove-100", str(one), str(other)]}
-    assert records.as_config(chosen) == {"vectors": ["glove-100", "v.txt", "w.txt"]}
+    chosen = {"vectors": ["packages", str(one), str(other)]}
+    assert records.as_config(chosen) == {"vectors": ["packages", "v.txt", "w.txt"]}
     step = records.Step("student", "none", "sst2", "distilled")
     with mock.patch.object(records.Step, "reads", lambda self: []):
         assert list(step.inputs(chosen)) == ["vectors1/v.txt", "vectors2/w.txt"]
-
-
-def test_the_words_that_glove_100_lacks_are_filled_by_a_linear_map(tmp_path, monkeypatch):
-    rng, words = np.random.default_rng(0), [*(f"w{i}" for i in range(40)), "n't"]
-    narrow = rng.normal(size=(41, 5)).astype(np.float32)
-    wide = narrow.astype(float) @ rng.normal(size=(5, 100)) + rng.normal(size=100)
-    rows = {word: [*row, 9.0, 9] for word, row in zip(words[:-1], wide.tolist(), strict=False)}
-    table, array = io.BytesIO(), io.BytesIO()
-    pq.write_table(pa.table({"word": words}), table)
-    np.save(array, narrow)
-    files = {"parquet": table.getvalue(), "npy": array.getvalue()}
-    files["json"] = json.dumps({"vectors": rows}).encode()
-    opened = lambda file, member: io.BytesIO(files[member.rpartition(".")[2]])  # noqa: E731
-    monkeypatch.setattr(records, "ARTIFACTS", tmp_path)
-    monkeypatch.setattr(packages, "open_member", opened)
-    for _ in range(2):
-        found, share = load("glove-100", *words)
-        np.testing.assert_allclose([found[word] for word in words], wide, rtol=1e-4, atol=1e-5)
-        assert share == 1 and frequent_words("glove-100", 2) == words[:2]
-        files["json"] = b""  # it is converted once
 
 
 def test_vocabulary_is_by_frequency_and_a_mask_is_not_in_it():
