@@ -26,7 +26,8 @@ def short(all_results: Sequence[Results]) -> str:
         line = {"": f"{title} {row['split']}, {row['metric']}", "plain": str(row["plain"])}
         line |= {"distilled": f"**{row['distilled']}**", "gain [95%]": str(row["gain"])}
         line["paper's gain"] = report.points(paper["distilled"].mean - paper["plain"].mean)
-        lines.append(line | {"teacher": f"{row['teacher']} ({row['teacher_name']})"})
+        name = "" if row["arm"] == config.MAIN else f" ({row['teacher_name']})"
+        lines.append(line | {"teacher": f"{row['teacher']}{name}"})
     return report.grid(lines)
 
 
