@@ -32,9 +32,10 @@ def test_the_seeds_vary_as_much_as_their_mean_does(seeds):
     """Without variation of the examples, the variance of a draw is that of a mean of S seeds."""
     right = np.linspace(0, 1, seeds).round()  # each seed is always or never right
     answers = np.repeat(right[:, None], 50, axis=1)
-    draws = bootstrap([answers], np.ones(50), "accuracy", seed=0, n=20_000)[:, 0]
+    draws, other = bootstrap([answers] * 2, np.ones(50), "accuracy", seed=0, n=20_000).T
     assert draws.mean() == pytest.approx(right.mean(), abs=0.01)
     assert draws.var() == pytest.approx(right.var(ddof=1) / seeds, rel=0.05)
+    assert (other - draws).var() == pytest.approx(2 * draws.var(), rel=0.05)  # seeds are no pairs
 
 
 def simulate(rng: np.random.Generator, seeds: int) -> list[np.ndarray]:
