@@ -49,9 +49,7 @@ def simulate(rng: np.random.Generator, seeds: int) -> list[np.ndarray]:
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_the_interval_covers_the_true_gain(seeds):
     """Here 94% each, without the factor sqrt(S / (S - 1)) 91% with 3 seeds.
-
-    Seeds on record deviate by less than one point. With four, 3 seeds cover only 87%.
-    """
+    Seeds on record deviate by less than one point. With four, 3 seeds cover only 87%."""
     covered = []
     for trial in range(400):
         models = simulate(np.random.default_rng([trial, seeds]), seeds)
