@@ -85,13 +85,14 @@ def test_pages_show_the_numbers_of_the_report():
     for page, body in tool["PAGES"].items():
         text = (config.ROOT / page).read_text(encoding="utf-8")
         assert tool["rewrite"](text, body(all_results)) == text
-    offline, prose = report.load("offline"), (config.ROOT / "README.md").read_text(encoding="utf-8")
+    (glue, offline), prose = all_results, (config.ROOT / "README.md").read_text(encoding="utf-8")
     learnt = offline.students("sst2", "plain")[0][0].record["history"]
-    floors = records.Step("data", "glue", "sst2").read()["floors"].values()
+    floors = glue.runs["sst2", "", "data"][0].record["floors"].values()
     shares = [max(learnt[:10]), max(learnt), max(floor["dev"]["accuracy"] for floor in floors)]
     sizes = [tool["table_2"](offline)[0][key][:-1] for key in ("ours", "ours, with word vectors")]
     told = [f" {100 * share:.1f}%" for share in shares] + [f" {size} times" for size in sizes]
-    assert [number for number in told if number not in prose] == []
+    seeds = [len(glue.students(task, *report.STUDENTS)[0]) for task in glue.tasks()]
+    assert [n for n in (*told, "({}, {} and {})".format(*seeds)) if n not in prose] == []
 
 
 @AS_COMMITTED
