@@ -27,16 +27,19 @@ def test_an_epoch_is_every_row_once_and_its_order_changes_with_epoch_and_seed(le
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert max(map(len, first)) <= size
     assert all((np.diff(lengths[rows]) >= 0).all() for rows in first)
-    orders = [order(np.arange(99), 9, *seeds) for seeds in ((seed, 0), (seed, 1), (9, 0))]
+    orders = [order(np.arange(999), 9, *seeds) for seeds in ((seed, 0), (seed, 1), (9, 0))]
     assert len({(*np.concatenate(batches),) for batches in orders}) == 3
+    assert max(np.ptp(rows) for rows in orders[0]) > 8  # the rows of a bucket, not of the epoch
+    assert [*map(min, orders[0][:50])] != sorted(map(min, orders[0][:50]))  # shuffled again
 
 
 def test_a_batch_is_the_sentences_padded_with_zero():
     ids = {"<pad>": 0, "<unk>": 1, "a": 2, "b": 3}
     column = Column.of(["a b a", "b", "", "strange a"], ids)
     padded, lengths = column.batch(np.array([3, 0, 2]))
-    assert padded.tolist() == [[1, 2, 0], [2, 3, 2], [1, 0, 0]]
-    assert lengths.tolist() == [2, 3, 1]
+    assert padded.tolist() == [[1, 2, 0], [2, 3, 2], [1, 0, 0]] and lengths.tolist() == [2, 3, 1]
+    pair = batching.Examples((column, Column.of(["a", "b a", "a b", "b"], ids)), np.zeros(4))
+    assert pair.lengths.tolist() == [3, 2, 2, 2]  # of the longer sentence
     assert encode(["b", "[MASK]"], ids) == [3, UNKNOWN] and encode([], ids) == [UNKNOWN]
 
 
@@ -73,7 +76,6 @@ def test_a_gpu_needs_kernels_and_computes_without_tf32(gpu, capability, built, b
         cuda, cudnn = torch.backends.cuda, torch.backends.cudnn
         assert {kind.fp32_precision for kind in (cudnn.rnn, cudnn.conv, cuda.matmul)} == {"ieee"}
         return
-    name = "sm_{}{}".format(*capability)
-    with pytest.raises(RuntimeError, match=f"V100.*{name}.*{build}") as e:
+    with pytest.raises(RuntimeError, match="V100.*sm_{}{}.*{}".format(*capability, build)) as e:
         batching.device()
     assert "\n" not in str(e.value) and len(str(e.value)) < 500

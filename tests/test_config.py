@@ -51,13 +51,14 @@ def refused(*said):
 
 def test_the_paper_profile_has_the_papers_values():
     for task, n_iter, batch in (("sst2", 20, 50), ("qqp", 10, 256), ("mnli", 10, 256)):
-        transfer = config.settings("paper", "transfer-set", task)
-        assert (transfer.p_mask, transfer.p_pos, transfer.p_ng) == (0.1, 0.1, 0.25)
+        made = config.settings("paper", "transfer-set", task)
+        assert (made.p_mask, made.p_pos, made.p_ng, made.n_iter) == (0.1, 0.1, 0.25, n_iter)
         student = config.settings("paper", "student", task)
-        assert (transfer.n_iter, student.batch_size) == (n_iter, batch)
+        assert student.channels == "multichannel" and student.batch_size == batch
         assert (student.lr, student.rho, student.alpha, student.objective) == (1, 0.95, 0, "mse")
         teacher = config.settings("paper", "teacher", task)
-        assert teacher.learning_rates == [2e-5, 3e-5, 4e-5, 5e-5]
+        assert teacher.learning_rates == [2e-5, 3e-5, 4e-5, 5e-5] and teacher.weight_decay == 0.01
+        assert (teacher.epochs, teacher.batch_size, teacher.warmup) == (3, 32, 0.1)
 
 
 @pytest.mark.parametrize("profile", PROFILES)

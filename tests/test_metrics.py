@@ -32,18 +32,17 @@ def test_the_seeds_vary_as_much_as_their_mean_does(seeds):
     """Without variation of the examples, the variance of a draw is that of a mean of S seeds."""
     right = np.linspace(0, 1, seeds).round()  # each seed is always or never right
     answers = np.repeat(right[:, None], 50, axis=1)
-    draws = bootstrap([answers], np.ones(50), "accuracy", seed=0, n=20_000)[:, 0]
+    draws, other = bootstrap([answers] * 2, np.ones(50), "accuracy", seed=0, n=20_000).T
     assert draws.mean() == pytest.approx(right.mean(), abs=0.01)
     assert draws.var() == pytest.approx(right.var(ddof=1) / seeds, rel=0.05)
+    assert (other - draws).var() == pytest.approx(2 * draws.var(), rel=0.05)  # seeds are no pairs
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_the_interval_covers_the_true_gain(seeds):
     """Here 94% each, without the factor sqrt(S / (S - 1)) 91% with 3 seeds.
-
-    Seeds on record deviate by less than one point. With four, 3 seeds cover only 87%.
-    """
+    Seeds on record deviate by less than one point. With four, 3 seeds cover only 87%."""
     covered = []
     for trial in range(400):
         rng = np.random.default_rng([trial, seeds])

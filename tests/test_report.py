@@ -157,10 +157,9 @@ JUDGED = {
 
 @pytest.mark.parametrize("estimate", JUDGED)
 def test_a_sign_needs_a_margin_and_a_size_is_judged_by_where_the_papers_number_lies(estimate):
-    sign, size = JUDGED[estimate]
-    assert report.Estimate(*estimate).sign() == sign
-    found = report.Estimate(*estimate).size(0.04)
-    assert found.startswith(size) and (size != COMPATIBLE or found == size)
+    (sign, size), ours = JUDGED[estimate], report.Estimate(*estimate)
+    assert ours.sign() == sign and -ours == (-ours.value, -ours.high, -ours.low)
+    assert ours.size(0.04).startswith(size) and (size != COMPATIBLE or ours.size(0.04) == size)
 
 
 def test_a_claim_is_judged_by_what_it_says(results):

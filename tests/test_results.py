@@ -64,8 +64,7 @@ def test_the_offline_run_is_complete_and_shows_what_the_project_says():
 def test_every_score_follows_from_the_logits(step):
     record, predictions = step.read(), step.predictions()
     assert not KEYS - set(record) and step.path.stat().st_size < 8192
-    place = (step.profile, step.task, step.seed)
-    assert (record["profile"], record["task"], record["seed"]) == place
+    assert all(record[key] == getattr(step, key) for key in ("profile", "task", "seed"))
     assert set(predictions) == set(record["metrics"])
     for split, (logits, labels) in predictions.items():
         again = metrics.evaluate(logits, labels, config.task(step.task).positive)
@@ -73,20 +72,27 @@ def test_every_score_follows_from_the_logits(step):
         assert len(labels) == record["rows"][split.removesuffix("_untouched")]
     assert set(record["n_params"]) == {"total", "non_embedding"} and not record["git"]["dirty"]
     if step.stage == "student":  # its score is the best of its epochs
-        by_judge = record.get("chosen_on") == "held_out"
-        chosen = np.argmax(record["held_out_history" if by_judge else "history"])
-        dev = record["metrics"]["dev"]["accuracy"]
-        assert dev == pytest.approx(record["history"][chosen], abs=1e-9)
+        judge = "held_out_history" if record.get("chosen_on") == "held_out" else "history"
+        best = record["history"][np.argmax(record[judge])]
+        assert record["metrics"]["dev"]["accuracy"] == pytest.approx(best, abs=1e-9)
 
 
 @AS_COMMITTED
 def test_pages_show_the_numbers_of_the_report():
-    """Every number of the blocks in README.md and docs/results.md, and no other, is the report's."""
+    """Every number of the blocks in README.md and docs/results.md, and those of README's prose."""
     tool = runpy.run_path(str(config.ROOT / "tools" / "readme.py"))
     all_results = [report.load(profile) for profile in tool["PROFILES"]]
     for page, body in tool["PAGES"].items():
         text = (config.ROOT / page).read_text(encoding="utf-8")
         assert tool["rewrite"](text, body(all_results)) == text
+    (glue, offline), prose = all_results, (config.ROOT / "README.md").read_text(encoding="utf-8")
+    learnt = offline.students("sst2", "plain")[0][0].record["history"]
+    floors = glue.runs["sst2", "", "data"][0].record["floors"].values()
+    shares = [max(learnt[:10]), max(learnt), max(floor["dev"]["accuracy"] for floor in floors)]
+    sizes = [tool["table_2"](offline)[0][key][:-1] for key in ("ours", "ours, with word vectors")]
+    told = [f" {100 * share:.1f}%" for share in shares] + [f" {size} times" for size in sizes]
+    seeds = [len(glue.students(task, *report.STUDENTS)[0]) for task in glue.tasks()]
+    assert [n for n in (*told, "({}, {} and {})".format(*seeds)) if n not in prose] == []
 
 
 @AS_COMMITTED

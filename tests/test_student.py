@@ -109,6 +109,7 @@ def test_frozen_channels_get_no_gradient_and_all_else_does(channels, pair):
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             assert parameter.grad.to_dense().abs().sum() > 0, name
+    assert len({one.weight.data_ptr() for one in model.channels}) == len(wanted)  # none is shared
     largest = model.channels[0].weight[1:].abs().max()  # random channels ignore the given values
     assert (0 < largest <= student.UNKNOWN_RANGE) == (channels == "random")
     assert model.channels[0].weight[0].abs().max() == 0

@@ -119,13 +119,14 @@ def accuracy(student):
     return (train.predict(student, examples).argmax(axis=1) == examples.targets).mean()
 
 
-@pytest.mark.parametrize("seed, alpha", [(0, 0.0), (2, 0.3)])
-def test_the_loop_takes_the_steps_of_a_plain_one(seed, alpha, tmp_path):
+@pytest.mark.parametrize("seed, alpha, objective", [(0, 0.0, "mse"), (2, 0.3, "kl")])
+def test_the_loop_takes_the_steps_of_a_plain_one(seed, alpha, objective, tmp_path):
     """It has PyTorch's own optimizer, so the vectors are frozen, and nothing that saves time."""
     student, plain, examples = new_student("static", 0.5), new_student("static", 0.5), problem()
-    history = fit(student, tmp_path / "c.pt", seed=seed, alpha=alpha)
+    loss_of = {"alpha": alpha, "objective": objective, "temperature": 3.0}
+    history = fit(student, tmp_path / "c.pt", seed=seed, lr=0.7, rho=0.9, **loss_of)
     weights = [parameter for parameter in plain.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.Adadelta(weights, lr=1.0, rho=0.95)
+    optimizer = torch.optim.Adadelta(weights, lr=0.7, rho=0.9)
     losses, scores, states = [], [], []
     for epoch in range(4):
         torch.manual_seed(1000 * seed + epoch)
@@ -133,10 +134,8 @@ def test_the_loop_takes_the_steps_of_a_plain_one(seed, alpha, tmp_path):
         for rows in bucketed_batches(examples.lengths, 16, rng=rng):
             optimizer.zero_grad()
             z = plain.train()(*examples.columns[0].batch(rows))
-            y = torch.tensor(examples.targets[rows])
-            zb = torch.tensor(examples.teacher_logits[rows])
-            likelihood = z.log_softmax(dim=1).gather(1, y[:, None]).mean()
-            loss = -alpha * likelihood + (1 - alpha) * (z - zb).square().sum(dim=1).mean()
+            given = (torch.tensor(x[rows]) for x in (examples.teacher_logits, examples.targets))
+            loss = train.distillation_loss(z, *given, **loss_of)
             loss.backward()
             optimizer.step()
             total += loss.item() * len(rows) / len(examples)
