@@ -58,17 +58,13 @@ def gpu(monkeypatch):
 
 
 PINNED = "sm_75 sm_80 sm_86 sm_90 sm_100 sm_120 compute_120"
-
-
 KERNELS = [((7, 0), PINNED, "the CUDA 12.6 build")]  # sm_75 is of its generation, but newer
 KERNELS += [((12, 1), "sm_90 sm_100f", "a newer build"), ((7, 0), "sm_60 sm_70", None)]
 KERNELS += [((8, 9), PINNED, None), ((12, 1), "sm_90a compute_90a", None)]
 
 
 @pytest.mark.parametrize(("capability", "built", "build"), KERNELS)
-def test_a_gpu_without_kernels_is_one_line_and_one_with_them_computes_without_tf32(
-    gpu, capability, built, build
-):
+def test_a_gpu_needs_kernels_and_computes_without_tf32(gpu, capability, built, build):
     gpu(capability, built)
     if build is None:
         assert torch.backends.cudnn.rnn.fp32_precision == "tf32"  # PyTorch's default, of LSTMs

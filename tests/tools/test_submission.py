@@ -17,8 +17,6 @@ from distil.records import Step
 
 WORDS = ["do", "n't", "film", "good", "bad", "café", "why", "?", ".", "a", "it"]
 SMALL = {"SST-2": 9, "QQP": 8, "MNLI-m": 7, "MNLI-mm": 6}
-
-
 pytestmark = pytest.mark.usefixtures("home")
 
 
