@@ -235,9 +235,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]
         if twice := [key for key in keys if keys.count(key) > 1]:
-            raise yaml.YAMLError(
-                f"the key {twice[0]!r} twice, from line {node.start_mark.line + 1}"
-            )
+            line = node.start_mark.line + 1
+            raise yaml.YAMLError(f"the key {twice[0]!r} twice, from line {line}")
         return super().construct_mapping(node, deep)
 
 
@@ -250,9 +249,8 @@ def _read(name: str) -> Section:
     try:
         found = yaml.load((CONFIGS / name).read_text(encoding="utf-8"), _Loader) or {}
     except yaml.YAMLError as error:
-        raise ConfigError(
-            f"configs/{name} is not valid YAML: {' '.join(str(error).split())}"
-        ) from None
+        said = " ".join(str(error).split())
+        raise ConfigError(f"configs/{name} is not valid YAML: {said}") from None
     if not isinstance(found, dict):
         raise ConfigError(f"configs/{name} must hold 'key: value' lines, got {found!r:.80}")
     return found
@@ -357,16 +355,13 @@ def settings(profile_name: str, stage: str, task_name: str = "", arm_name: str =
     own = {"source": task(task_name).data} if section == "data" and task_name else {}
     own = {key: value for key, value in own.items() if value}
     if own and not re.fullmatch(HUB, own["source"]) and not Path(own["source"]).exists():
-        wanted = (
-            f"no file or folder {own['source']}; a set of the hub is user/name@<commit, 40 digits>"
-        )
-        raise ConfigError(f"data of task {task_name}: {wanted}")
+        gone, hub = f"no file or folder {own['source']}", "user/name@<commit, 40 digits>"
+        raise ConfigError(f"data of task {task_name}: {gone}; a set of the hub is {hub}")
     of_task = values.tasks.get(task_name, {}).get(section, {}) | own
     of_arm = arm(profile_name, arm_name, task_name).changes.get(section, {})
     base = getattr(values, section)
-    return checked(
-        type(base), dict(base) | of_task | of_arm, f"configs/{profile_name}.yaml, {section}"
-    )
+    where, found = f"configs/{profile_name}.yaml, {section}", dict(base) | of_task | of_arm
+    return checked(type(base), found, where)
 
 
 def departures(profile_name: str) -> list[str]:

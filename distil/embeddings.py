@@ -6,6 +6,7 @@ teacher's word pieces), ``someone/name@commit`` (gensim's files on the hub), or 
 side. Google News, the paper's, has no a, and, of, to.
 """
 
+import codecs
 import itertools
 import mmap
 import re
@@ -140,21 +141,27 @@ def _rows(source: str) -> Rows:
         print(f"{source}: skipped {skipped} words that are not UTF-8", file=sys.stderr)
 
 
+def _lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines with single spaces, as bytes, because a word may hold any character."""
+    with path.open("rb") as lines:
+        for line in lines:
+            line = line.rstrip().replace(b"\t", b" ").removeprefix(codecs.BOM_UTF8)
+            yield re.sub(rb" +", b" ", line) if b"  " in line else line
+
+
 def _text(path: Path) -> Rows:
     """Read a word and its numbers per line, after a first line 'count width' or without it."""
-    width = 0
-    with path.open("rb") as lines:  # as bytes, because a word may hold any character
-        for number, line in enumerate(lines, start=1):
-            line = line.rstrip().replace(b"\t", b" ")
-            if number == 1 and (header := re.fullmatch(rb"\d+ ([1-9]\d*)", line)):
-                width = int(header[1])
-            elif line:
-                width = width or len(NUMBERS.search(line)[0].split())
-                word, *numbers = line.rsplit(b" ", width)  # a word of GloVe 840B may hold spaces
-                if not 0 < width == len(numbers):
-                    wanted = f"wanted a word and {width or 'its'} numbers, separated by spaces"
-                    raise EmbeddingError(f"{path}, line {number}: {wanted}")
-                yield word.decode(errors="replace"), f"line {number}", numbers
+    head = list(itertools.islice(_lines(path), 99))
+    header = re.fullmatch(rb"\d+ ([1-9]\d*)", head[0]) if head else None
+    widths = Counter(len(NUMBERS.search(line)[0].split()) for line in head if line)
+    width = int(header[1]) if header else max(widths, key=widths.get, default=0)
+    for number, line in enumerate(_lines(path), start=1):
+        if line and not (header and number == 1):
+            word, *numbers = line.rsplit(b" ", width)  # a word of GloVe 840B may hold spaces
+            if not 0 < width == len(numbers) or re.search(rb" \S*\d\r", word):  # lines end in CR
+                wanted = f"wanted a word and {width or 'its'} numbers, separated by spaces"
+                raise EmbeddingError(f"{path}, line {number}: {wanted}, got {line[:40]!r}")
+            yield word.decode(errors="replace"), f"line {number}", numbers
 
 
 def _binary(path: Path) -> Rows:
@@ -173,6 +180,9 @@ def _binary(path: Path) -> Rows:
                     raise EmbeddingError(f"{path}: ends early, in word {number} of {count}")
                 word = word.lstrip(b"\n").decode(errors="replace")  # some end a vector by a line
                 yield word, f"word {number}", np.frombuffer(data[start:end], "<f4")
+            if data[end : end + 9].strip():
+                wanted = f"wanted {count} words of {width} float32 numbers, but more follows"
+                raise EmbeddingError(f"{path}: {wanted}; call it .txt if it is text")
 
 
 def _glove() -> tuple[list[str], np.ndarray]:

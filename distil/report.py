@@ -234,9 +234,8 @@ def compare(
             raise records.RecordError(f"{where}: scored on other {split} examples; rerun")
     answers = [np.stack([run.answers(split) for run in runs]) for runs in models.values()]
     positive = models[b][0].positive
-    draws = dict(
-        zip(models, metrics.bootstrap(answers, labels, metric, 2019, positive).T, strict=True)
-    )
+    drawn = metrics.bootstrap(answers, labels, metric, 2019, positive)
+    draws = dict(zip(models, drawn.T, strict=True))
     gains, leads = draws[b] - draws[a], draws["teacher"] - draws[a]
     row: Row = {name: score(runs, split, metric) for name, runs in models.items()}
     row["gain"] = Estimate(row[b].mean - row[a].mean, *metrics.interval(gains))
@@ -260,9 +259,8 @@ def table(results: Results) -> list[Row]:
         model = models["teacher"][0].record["config"]["model"]
         (data,) = results.runs.get((task, "", "data"), [Run({}, {})])
         *found, last = [s for s in splits(itertools.chain(*models.values())) if s != BOTH]
-        for split, metric in itertools.product(
-            [*found, last], ("accuracy", "f1")[: 1 + bool(spec.f1)]
-        ):
+        kinds = ("accuracy", "f1")[: 1 + bool(spec.f1)]
+        for split, metric in itertools.product([*found, last], kinds):
             row = {"verdict_split": split == last, "arm": arm}
             row |= compare(results, task, config.PLAIN, arm, split, metric)
             row["distilled"] = row[arm]
@@ -378,7 +376,7 @@ def shown(row: Row) -> dict[str, str]:
 
 def as_text(label: str) -> str:
     """Return a user's label so that Markdown shows it as it is."""
-    return re.sub(r"([\\`*_{}\[\]<>#|$~])", r"\\\1", label)
+    return re.sub(r"([\\`*_{}\[\]<>#|$~&])", r"\\\1", " ".join(label.split()))
 
 
 def scored(row: Row) -> str:

@@ -26,8 +26,6 @@ WRONG = [(text, text.split(":")[0]) for text in FAULTS] + [
     ("student: [", "not valid YAML"),
     ("student: {lr: 1.0}\nstudent: {rho: 0.5}", "the key 'student' twice, from line 1"),
 ]
-
-
 for name, keys in SECTIONS.items():
     said = f"configs/mine.yaml: {name}: unknown key 'odd': this section has {next(iter(keys))}, "
     WRONG.append((f"{name}: {{odd: 1}}", said))

@@ -47,6 +47,7 @@ FORMATS = {
     "header": lambda folder: write_text(folder / "v.txt", b"6 5\n"),
     "word2vec's": lambda folder: write_text(folder / "v.txt", b"6 5\n", end=b" \n"),
     "tabs": lambda folder: write_text(folder / "v.txt", gap=b"\t"),
+    "BOM, wide": lambda folder: write_text(folder / "v.txt", b"\xef\xbb\xbf6 5\n", gap=b"  "),
     "Windows": lambda folder: write_text(folder / "v.txt", b"6 5\r\n", end=b"\r\n"),
     "Google's": lambda folder: write_binary(folder / "v.bin"),
     "word2vec.c's": lambda folder: write_binary(folder / "v.bin", b"\n"),
@@ -113,12 +114,12 @@ def test_a_word_is_the_mean_of_its_pieces(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("header", [b"", b"5 2\n"])
 def test_a_word_may_hold_spaces_line_separators_and_a_carriage_return(tmp_path, header):
-    lines = [". . . 3 4", "the 1 2", "x\u0085y 5 6", "cr\r 7 8", "", ". 9 0"]
+    lines = ["at 1 1 3 4", "the 1 2", "x\u0085y 5 6", "cr\r 7 8", "", ". 9 0"]
     (tmp_path / "v.txt").write_bytes(header + "\n".join(lines).encode())
     found, share = load(tmp_path / "v.txt", "the", ".", "x\u0085y", "of")
     assert [[*found[w]] for w in ("the", ".", "x\u0085y")] == [[1, 2], [9, 0], [5, 6]]
     assert share == 3 / 4
-    assert frequent_words(str(tmp_path / "v.txt"), 9) == [". . .", "the", "x\u0085y", "cr\r", "."]
+    assert frequent_words(str(tmp_path / "v.txt"), 9) == ["at 1 1", "the", "x\u0085y", "cr\r", "."]
     words = ["a\nb", "cr\r", "x\u0085y\u2028", 'q"', "\\", "日本語"]
     path = str(write_binary(tmp_path / "v.bin", words=words))
     vocabulary = build_vocabulary([], frequent_words(path, 9))
@@ -142,6 +143,8 @@ MALFORMED = [("v.bin", head, "a first line 'count width', got") for head in HEAD
     ("v.txt", b"the 0.1 0.2\nfilm 0.1\n", "line 2: wanted a word and 2 numbers"),
     ("v.txt", b"2 3\nthe 0.1 0.2\n", "line 2: wanted a word and 3 numbers"),
     ("v.txt", b"\x1f\x8b\x08\x00 of gzip", "line 1: wanted a word and its numbers"),
+    ("v.txt", b"cr 1 2\rthe 3 4\rfilm 5 6", r"line 1: .*, got b'cr 1 2\\rthe 3 4"),
+    ("v.bin", b"2 2\nthe 0.1 0.2\nfilm 0.1234 -0.234\n", r"wanted 2 words of 2 .* call it \.txt"),
     ("v.bin", b"1 2\nfilm \x00\x00\x80?\x00\x00\xc0\x7f", r"v\.bin, word 1: wanted finite"),
 ]
 NUMBERS = ("nan", "-nan", "inf", "-Infinity", "1e39", "oops", "0.1.2")

@@ -49,6 +49,7 @@ def test_the_logits_are_those_of_the_network(lengths, kind, types, layers):
 
 def test_only_known_networks_fit():
     changed = type("Changed", (KNOWN[0],), {})
-    roberta = transformers.RobertaForSequenceClassification
+    strange = [network(transformers.RobertaForSequenceClassification), network(changed)]
     assert fits(network()) and fits(network().to(torch.bfloat16))
-    assert not any(map(fits, (network(hidden_act="relu"), network(roberta), network(changed))))
+    strange += [network(hidden_act="relu"), network(is_decoder=True)]
+    assert not any(map(fits, strange))
