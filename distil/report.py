@@ -86,9 +86,9 @@ class Run:
         return self.answers(split) == self.predictions[split][1]
 
     def inputs(self, kind: str) -> dict[str, str]:
-        """Return file -> sha256 of one kind of input; older records name the kind alone."""
+        """Return file -> sha256 of one kind of input."""
         named = {name.partition("/"): sha for name, sha in self.record["inputs"].items()}
-        return {file or own: sha for (own, _, file), sha in named.items() if own == kind}
+        return {file: sha for (own, _, file), sha in named.items() if own == kind}
 
     def learned_from(self) -> Row:
         """Return a student's settings, data and transfer set, and what chose its epoch."""
@@ -144,10 +144,6 @@ def load(profile: str) -> Results:
         if (own := (record["profile"], record.get("task", ""))) != (profile, step.task):
             told = f"{records.short(step.path)} says it is of {'/'.join(own)}"
             raise records.RecordError(f"{told}: profiles are not mixed; move it back or delete it")
-        if "dev_untouched" in predictions:  # older records scored two epochs on dev
-            record["chosen_on"], predictions["dev"] = "held_out", predictions.pop("dev_untouched")
-        if step.stage == "student":
-            record.setdefault("chosen_on", "dev")
         if {"dev", "test"} <= set(predictions) and record.get("chosen_on") != "dev":
             pair = zip(predictions["dev"], predictions["test"], strict=True)
             predictions[BOTH] = tuple(map(np.concatenate, pair))

@@ -171,14 +171,10 @@ def _execute(step: Step) -> None:
 def _kept(step: Step) -> Path:
     """Return where the executed chapter of a step is kept.
 
-    ``notebooks/`` shows the main arm of ``offline`` on SST-2. Other copies of seed 0 whose data may
-    be passed on go to ``results/``, and the rest stays in ``artifacts/``.
+    Copies of seed 0 whose data may be passed on go to ``results/``, the rest to ``artifacts/``.
     """
     public = config.settings(step.profile, "data", step.task).source in ("toy", "packages")
     ours = step.stage in (*PAGES, "speed") or (public and step.arm in ("", MAIN, PLAIN))
-    main = step.profile == "offline" and step.task in ("", "sst2") and step.arm in ("", MAIN)
-    if public and main and not step.seed and ROOT / "results" == RESULTS:
-        return step.notebook
     folder = RESULTS if ours and not step.seed else ARTIFACTS / step.profile
     end = f"-{step.arm}" if step.stage == "student" else ""
     return folder / "executed" / step.profile / step.task / f"{step.notebook.stem}{end}.ipynb"
@@ -198,21 +194,14 @@ def _publish(step: Step, executed: Any) -> None:
                 lambda m: os.path.relpath(home / m[0], target.parent), cell.source
             )
     executed.metadata = {key: executed.metadata[key] for key in ("kernelspec", "language_info")}
+    executed.metadata["distil"] = step.read()["git"]
     text = nbformat.writes(executed)
     names = {os.environ.get("GLUE_DIR") or str(ROOT): "$GLUE_DIR", str(Path.home()): "~"}
     names |= {str(ARTIFACTS): "artifacts", str(RESULTS): "results", str(ROOT): "."}
     for folder in sorted(names, key=len, reverse=True):
         text = text.replace(folder, names[folder])
-    page = nbformat.reads(text, as_version=4)
-    if target == step.notebook:
-        ran, page = {cell.id: cell for cell in page.cells}, nbformat.read(target, as_version=4)
-        for cell in page.cells:
-            if cell.cell_type == "code" and cell.id in ran:
-                cell.outputs = ran[cell.id].outputs
-                cell.execution_count = ran[cell.id].execution_count
-    page.metadata["distil"] = step.read()["git"]
     target.parent.mkdir(parents=True, exist_ok=True)
-    records.write_whole(target, nbformat.writes(page) + "\n")
+    records.write_whole(target, text + "\n")
 
 
 def reproduce(steps: Graph, jobs: int) -> int:

@@ -44,7 +44,8 @@ def put(name, accuracy, seed=0, stage="student", profile="p", task="sst2", split
     facts = {"task": task, "dataset": f"{profile}-set", "seed": seed, "role": stage}
     facts |= {"config": learnt | more.pop("config", {}), "metrics": dict.fromkeys(splits, scores)}
     facts |= {"inputs": {"data/train": "d"} | (MADE_OF[stage] if name != "plain" else {})}
-    facts |= {"outputs": OUTPUTS[stage], "rows": {"train": 1234}, "training_examples": 9}
+    facts |= {"outputs": OUTPUTS[stage], "rows": {"train": 1234}}
+    facts |= {"chosen_on": "dev"} if stage == "student" else {}
     put_json(step, **facts | {"history": [0.5, accuracy], "steps": 20, "profile": profile} | more)
     kinds = {"logits": logits, "labels": labels}
     arrays = {f"{split}_{kind}": array for split in splits for kind, array in kinds.items()}
@@ -208,27 +209,11 @@ def test_what_has_no_partner_leaves_no_row_and_is_named(results):
     assert table() == [] and "of the transfer set on record" in report.load("p").left_out[0]
 
 
-def test_older_records_name_their_transfer_set_by_one_key(results):
-    old = {"data/train": "d", "transfer-set": "sha"}
-    put("distilled", 0.9, stage="transfer-set", outputs={"transfer-set": "sha"})
-    put("distilled", 0.85, inputs=old)
-    put("distilled", 0.99, seed=1, inputs=old | {"transfer-set": "other"})
-    assert table()[0]["distilled"] == (0.85, None)
-    assert len(report.load("p").left_out) == 2  # and real-only, of the set before
-    put("mine", 0.9, stage="transfer-set", outputs={"shard": "own"})  # an arm's own set
-    put("mine", 0.84, inputs={"data/train": "d", "transfer-set/shard": "own"})
-    put("mine", 0.99, seed=1)
-    assert ablation()["mine"]["all_seeds"] == [0]
-    assert ablation()["mine"]["gain"].value == pytest.approx(-0.01)
-
-
 def test_verdicts_come_from_test_where_there_is_one(results):
     put_students(splits=("dev", "test"))
     assert {row["split"]: row["verdict_split"] for row in table()} == {"dev": False, "test": True}
     where = "SST-2 / p-set, accuracy on test, epoch chosen on dev, one seed"
     assert verdict("gain")["where"] == where
-    put_students(splits=("dev", "dev_untouched"), held_out_history=[0.1, 0.2])  # older records
-    assert report.place(table()[0]) == "dev, epoch chosen on held-out train, one seed"
 
 
 def test_arms_are_judged_on_dev_and_test_where_neither_chose_an_epoch(results):
