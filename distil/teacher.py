@@ -207,7 +207,7 @@ def _tune(
     encoded = {name: encode(tokenizer, texts[name], settings.max_length) for name in texts}
     lost = np.mean(np.concatenate(encoded["train"]["input_ids"]) == tokenizer.unk_token_id)
     if lost > 0.3:
-        raise ModelError(f"{name}: its tokenizer does not know {lost:.0%} of the training text")
+        raise ModelError(f"{name}: its tokenizer lacks {lost:.0%} of the text; take another model")
     train, dev = (
         Dataset.from_dict(encoded[name] | {"label": splits[name]["label"][:]}) for name in texts
     )

@@ -196,7 +196,7 @@ def test_numbers_that_are_not_finite_stop_everything(tmp_path):
         tune(tmp_path / "t", model=str(folder))
     assert not list(tmp_path.glob("t.part/*/checkpoint-*"))
     strange = toy_splits().map(lambda row: {"sentence1": "un bon"})
-    with pytest.raises(teacher.ModelError, match="does not know 50% of the training text"):
+    with pytest.raises(teacher.ModelError, match="lacks 50% of the text"):
         tune(tmp_path / "u", strange, model=str(write(tmp_path / "other")))
 
 
