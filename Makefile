@@ -55,6 +55,7 @@ env: $(ENV) ## make .venv from pinned versions, or fill the active conda environ
 
 reproduce: $(ENV) ## run what is missing or outdated, for PROFILE, TASKS and SEEDS
 	@$(call RUN,reproduce)
+	@$(if $(filter own,$(PROFILE)),set -e; for t in $(TASKS); do $(PY) tools/release.py --profile own --task $$t; done)
 
 ablation: $(ENV) ## reproduce, then every arm of the profile with all its seeds
 	@$(call RUN,reproduce) --ablation

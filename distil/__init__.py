@@ -59,8 +59,8 @@ class Classifier:
         """Return the word ids of one text or two; an empty text is one unknown word."""
         parts = text if isinstance(text, tuple) else (text,)
         if len(parts) != 1 + self.pair or not all(isinstance(part, str) for part in parts):
-            wanted = "a tuple of two strings" if self.pair else "a string"
-            raise ValueError(f"wanted {wanted}, or a list of them, got {text!r:.80}")
+            wanted = f"{'a tuple of two strings' if self.pair else 'a string'}, or a list of them"
+            raise ValueError(f"wanted {wanted}, got {' '.join(repr(text).split()):.80}")
         words = (self._words(part) or [None] for part in parts)
         return [[self._ids.get(word, UNKNOWN) for word in sentence] for sentence in words]
 
@@ -117,10 +117,10 @@ def _padded(sentences: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]
     return padded, lengths
 
 
-def _onnx(path: Path) -> Callable[[list[np.ndarray]], np.ndarray]:
+def _onnx(path: Path, options: Any = None) -> Callable[[list[np.ndarray]], np.ndarray]:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [one.name for one in session.get_inputs()]
     return lambda arrays: session.run(None, dict(zip(names, arrays, strict=True)))[0]
 

@@ -10,20 +10,14 @@ import hashlib
 import itertools
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from distil.words import MASK
 
 MAX_NGRAM = 5
 REAL, SYNTHETIC = 0, 1
+Rng = random.Random  # or numpy's Generator: only ``random()``, a draw from [0, 1), is used
 Column = Sequence[Sequence[str]]  # the words, or the tags, of each example
-
-
-class Rng(Protocol):
-    """Draws random numbers; ``random.Random`` and numpy's ``Generator`` both do."""
-
-    def random(self) -> float:
-        """Return a uniform draw from [0, 1)."""
 
 
 def augment(
@@ -73,6 +67,37 @@ def unigrams(tokens: Iterable[Sequence[str]], tags: Column) -> dict[str, list[st
     return by_tag
 
 
+class Trigrams:
+    """A trigram model of a text that writes sentences (Witten and Bell 1991); not in the paper.
+
+    After a context that was seen n times, before k different words, the next word is drawn from the
+    words seen there with probability n / (n + k). Else the context loses its first word.
+    """
+
+    def __init__(self, sentences: Iterable[Sequence[str]]) -> None:
+        self.after: dict[tuple[str, ...], list[str]] = {}
+        for words in sentences:
+            whole = ["", *words, ""]  # an empty word begins and ends a sentence
+            for end in range(1, len(whole)):
+                for start in range(max(0, end - 2), end + 1):
+                    self.after.setdefault(tuple(whole[start:end]), []).append(whole[end])
+        self.kinds = {context: len(set(words)) for context, words in self.after.items()}
+
+    def sentence(self, start: Sequence[str], rng: Rng) -> list[str]:
+        """Return a sentence that begins with the words of ``start``."""
+        words = ["", *start]
+        while len(words) == 1 or words[-1]:
+            context = tuple(words[-2:])
+            while context and rng.random() >= self._trust(context):
+                context = context[1:]
+            words.append(self.after[context][int(rng.random() * len(self.after[context]))])
+        return words[1:-1]
+
+    def _trust(self, context: tuple[str, ...]) -> float:
+        seen = len(self.after.get(context, ()))
+        return seen / (seen + self.kinds[context]) if seen else 0.0
+
+
 class Sample(NamedTuple):
     """One example: its training row, real or synthetic, and one or two sentences as text."""
 
@@ -82,15 +107,23 @@ class Sample(NamedTuple):
 
 
 def transfer_set(
-    sentences: Sequence[Column], tags: Sequence[Column], *, n_iter: int, seed: int, **rates: float
+    sentences: Sequence[Column],
+    tags: Sequence[Column],
+    *,
+    n_iter: int,
+    n_trigram: int = 0,
+    seed: int,
+    **rates: float,
 ) -> Iterator[Sample]:
     """Yield the real examples, then ``n_iter`` draws from each, without duplicates.
 
     ``sentences`` and ``tags`` hold one column, or two for pairs; ``rates`` are ``augment``'s three.
+    Then follow ``n_trigram`` sentences that a trigram model continues from the row's first word.
     Each row draws with its own seed (seed, row), so its draws do not depend on the other rows.
     """
     rng = random.Random()  # seeded for each row: a new one per row would cost as much again
     by_tag = unigrams(itertools.chain(*sentences), list(itertools.chain(*tags)))
+    model = Trigrams(itertools.chain(*sentences) if n_trigram else ())
     rounds = ((0,),) if len(sentences) == 1 else ((0,), (1,), (0, 1))  # columns to change, in turn
     seen: set[bytes] = set()
     for idx, texts in enumerate(zip(*sentences, strict=True)):
@@ -99,10 +132,14 @@ def transfer_set(
     for idx, (example, tagged) in enumerate(rows):
         rng.seed(f"{seed}/{idx}")
         whole = list(map(" ".join, example))
-        for iteration in range(n_iter):
+        for iteration in range(n_iter + n_trigram):
             drawn = whole.copy()
             for i in rounds[iteration % len(rounds)]:
-                drawn[i] = " ".join(augment(example[i], tagged[i], by_tag, **rates, rng=rng))
+                if iteration < n_iter:
+                    made = augment(example[i], tagged[i], by_tag, **rates, rng=rng)
+                else:
+                    made = model.sentence(example[i][:1], rng)
+                drawn[i] = " ".join(made)
             yield from _new(Sample(idx, SYNTHETIC, tuple(drawn)), seen)
 
 

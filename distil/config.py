@@ -77,6 +77,7 @@ class TransferSettings(Checked):
     """The three rules of section 3.3, and the labelling by the teacher."""
 
     n_iter: CountOrNone
+    n_trigram: CountOrNone
     p_mask: Share
     p_pos: Share
     p_ng: Share
@@ -190,10 +191,14 @@ class Task(Checked):
 
 
 class Arm(Checked):
-    """A variant of the method: the settings that it changes, by section; no tasks means every task."""
+    """A variant of the method: the settings that it changes, by section.
+
+    It is compared with the arm ``against``. No ``tasks`` means every task.
+    """
 
     name: str = ""
     tasks: list[TaskName] = []
+    against: str = MAIN
     teacher: Section = {}
     transfer_set: Section = {}
     student: Section = {}
@@ -201,7 +206,7 @@ class Arm(Checked):
     @property
     def changes(self) -> dict[str, Section]:
         """The changed settings of each section that the arm changes."""
-        return self.model_dump(exclude={"name", "tasks"}, exclude_defaults=True)
+        return self.model_dump(exclude={"name", "tasks", "against"}, exclude_defaults=True)
 
 
 class Ablation(Checked):
@@ -230,9 +235,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]
         if twice := [key for key in keys if keys.count(key) > 1]:
-            raise yaml.YAMLError(
-                f"the key {twice[0]!r} twice, from line {node.start_mark.line + 1}"
-            )
+            line = node.start_mark.line + 1
+            raise yaml.YAMLError(f"the key {twice[0]!r} twice, from line {line}")
         return super().construct_mapping(node, deep)
 
 
@@ -245,9 +249,8 @@ def _read(name: str) -> Section:
     try:
         found = yaml.load((CONFIGS / name).read_text(encoding="utf-8"), _Loader) or {}
     except yaml.YAMLError as error:
-        raise ConfigError(
-            f"configs/{name} is not valid YAML: {' '.join(str(error).split())}"
-        ) from None
+        said = " ".join(str(error).split())
+        raise ConfigError(f"configs/{name} is not valid YAML: {said}") from None
     if not isinstance(found, dict):
         raise ConfigError(f"configs/{name} must hold 'key: value' lines, got {found!r:.80}")
     return found
@@ -311,7 +314,8 @@ def profile(name: str) -> Profile:
     _known("profile", [name], files, "configs/")
     where, values = f"configs/{name}.yaml", _over(_read("paper.yaml"), _read(f"{name}.yaml"))
     found = checked(Profile, values, where)
-    _known("arm of ablation.quick", found.ablation.quick, found.arms, where)
+    named = [*found.ablation.quick, *(arm.against for arm in found.arms.values())]
+    _known("arm of ablation.quick or against", named, found.arms, where)
     return found
 
 
@@ -351,16 +355,13 @@ def settings(profile_name: str, stage: str, task_name: str = "", arm_name: str =
     own = {"source": task(task_name).data} if section == "data" and task_name else {}
     own = {key: value for key, value in own.items() if value}
     if own and not re.fullmatch(HUB, own["source"]) and not Path(own["source"]).exists():
-        wanted = (
-            f"no file or folder {own['source']}; a set of the hub is user/name@<commit, 40 digits>"
-        )
-        raise ConfigError(f"data of task {task_name}: {wanted}")
+        gone, hub = f"no file or folder {own['source']}", "user/name@<commit, 40 digits>"
+        raise ConfigError(f"data of task {task_name}: {gone}; a set of the hub is {hub}")
     of_task = values.tasks.get(task_name, {}).get(section, {}) | own
     of_arm = arm(profile_name, arm_name, task_name).changes.get(section, {})
     base = getattr(values, section)
-    return checked(
-        type(base), dict(base) | of_task | of_arm, f"configs/{profile_name}.yaml, {section}"
-    )
+    where, found = f"configs/{profile_name}.yaml, {section}", dict(base) | of_task | of_arm
+    return checked(type(base), found, where)
 
 
 def departures(profile_name: str) -> list[str]:

@@ -139,20 +139,22 @@ def read_lines(path: Path) -> list[str]:
 def _checked(spec: config.Task, where: str, header: tuple, rows: Rows) -> list[tuple[str, ...]]:
     """Return the texts and the label of each row; a task without labels takes any label."""
     (place, columns), wanted, found = header, (*spec.text, spec.label), []
-    if missing := [name for name in wanted if name not in columns]:
+    remedy = "correct it or remove the row; a test without labels may go"
+    if missing := [name for name in wanted if columns.count(name) != 1]:
         what = f"{spec.title} needs {wanted}, the header has {str(columns)[:200]}"
-        raise DataError(f"{where}, {place}: no column {missing[0]!r}; {what}")
+        kind = "two columns" if missing[0] in columns else "no column"
+        raise DataError(f"{where}, {place}: {kind} {missing[0]!r}; {what}")
     for place, values in rows:
         *texts, label = values
-        if isinstance(label, bool | int | float):
+        if isinstance(label, bool | int | float) and label == label:  # NaN is not
             label = json.dumps(label)  # true, 1, 1.5
         for name, value in zip(wanted, (*texts, label or None), strict=True):
             if not isinstance(value, str):
                 what = f"column {name!r}: wanted text, got {value!r:.60}"
-                raise DataError(f"{where}, {place}, {what}; fill it in or remove the row")
+                raise DataError(f"{where}, {place}, {what}; {remedy}")
         if spec.labels and label not in spec.labels:
             what = f"{label[:60]!r} is not one of {str(spec.labels)[:200]}"
-            raise DataError(f"{where}, {place}, column {spec.label!r}: {what}")
+            raise DataError(f"{where}, {place}, column {spec.label!r}: {what}; {remedy}")
         found.append((*texts, label))
     if not found:
         raise DataError(f"{where}: no rows below the header")
@@ -163,6 +165,8 @@ def _file_rows(spec: config.Task, path: Path) -> Rows:
     """Return the rows of one file: a TSV in GLUE's layout, or what Arrow reads."""
     if (kind := path.suffix.lower()) == ".tsv":
         return _tsv_rows(spec, path)
+    if kind not in FORMATS:
+        raise DataError(f"{path}: wanted a file that ends in {', '.join(FORMATS)}")
     whole = {"block_size": min(path.stat().st_size + 1, 2**31 - 1), "use_threads": False}
     texts = {name: pa.string() for name in spec.text}
     try:
@@ -173,17 +177,15 @@ def _file_rows(spec: config.Task, path: Path) -> Rows:
         elif kind == ".jsonl":
             layout = pa.json.ParseOptions(explicit_schema=pa.schema(texts))
             table = pa.json.read_json(path, pa.json.ReadOptions(**whole), layout)
-        elif kind == ".parquet":
-            table = pq.read_table(path)
         else:
-            raise DataError(f"{path}: wanted a file that ends in {', '.join(FORMATS)}")
-    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+            table = pq.read_table(path)
+        table.validate(full=True)  # the other two may hold what is not UTF-8
+        split = Dataset(table)
+    except Exception as error:  # a malformed file fails in many ways
         what = " ".join(str(error).split())[:300]
-        what = re.sub(
-            r"in row (\d+)", lambda row: f"in row {int(row[1]) + 1}", what
-        )  # JSON's: from 0
+        what = re.sub(r"(?<=in row )\d+", lambda row: str(int(row[0]) + 1), what)  # JSON's: from 0
         raise DataError(f"{path}: {what}; save it again as {kind[1:]} in UTF-8") from None
-    return _table_rows(spec, Dataset(table), 2 if kind == ".csv" else 1)
+    return _table_rows(spec, split, 2 if kind == ".csv" else 1)
 
 
 def _table_rows(spec: config.Task, split: Dataset, first: int) -> Rows:
@@ -216,8 +218,7 @@ def _tsv_rows(spec: config.Task, path: Path) -> Rows:
 
 def _download(name: str, part: str | None, revision: str) -> DatasetDict:
     try:
-        cache = str(records.ARTIFACTS / "hub")
-        return load_dataset(name, part, revision=revision, cache_dir=cache)
+        return load_dataset(name, part, revision=revision, cache_dir=str(records.ARTIFACTS / "hub"))
     except Exception as error:  # whatever went wrong, the remedies are the same
         remedy = "name files instead (GLUE_DIR, or data: of a task), or check the network"
         what = f"cannot load {part or revision} of {name}: {remedy} (HF_ENDPOINT for a mirror)"
@@ -227,10 +228,8 @@ def _download(name: str, part: str | None, revision: str) -> DatasetDict:
 def load_hub(spec: config.Task) -> DatasetDict:
     """Return a task of GLUE from the hub, at the pinned commit."""
     raw = _download(GLUE_REPOSITORY, spec.name, GLUE_REVISION)
-    names = dict(zip(spec.hub_text or spec.text, spec.columns, strict=True)) | {
-        "label": "label",
-        "idx": "idx",
-    }
+    names = dict(zip(spec.hub_text or spec.text, spec.columns, strict=True))
+    names |= {"label": "label", "idx": "idx"}
     splits = {name: raw[split.hub] for name, split in spec.splits.items() if split.hub in raw}
     splits = {name: split for name, split in splits.items() if min(split["label"]) >= 0}
     return DatasetDict(splits).select_columns(list(names)).rename_columns(names)

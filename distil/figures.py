@@ -36,7 +36,9 @@ def gains(*all_results: Results) -> Figure:
     for row in (row for results in all_results for row in report.table(results)):
         if row["verdict_split"]:
             name, paper = config.task(row["task"]).title, row["paper"]
-            label = f"{name}, {row['metric']}\n{row['dataset']}, {row['split']}"
+            label = (
+                f"{name}, {row['metric']}, {row['teacher_name']}\n{row['dataset']}, {row['split']}"
+            )
             published = paper["distilled"].mean - paper["plain"].mean if paper else None
             lines.append((label, row["gain"], published))
     figure, axes = plt.subplots(figsize=(WIDTH, 1.5 + 0.55 * len(lines)))
@@ -47,7 +49,7 @@ def gains(*all_results: Results) -> Figure:
 
 @plt.rc_context(STYLE)
 def ablation_arms(results: Results) -> Figure:
-    """Draw each arm's difference from distilled, and as a band what is too small to be found.
+    """Draw each arm's difference from its reference, and as a band what is too small to be found.
 
     Four of five comparisons find a true difference of 2.8 standard errors (Cohen 1988).
     """
@@ -58,13 +60,14 @@ def ablation_arms(results: Results) -> Figure:
     figure, grid = plt.subplots(len(found), squeeze=False, **shape)
     for axes, rows in zip(grid[:, 0], found, strict=True):
         others = [row for row in rows if row["name"] != config.MAIN]
-        _forest(axes, [(f"{r['name']} ({len(r['seeds'])})", r["gain"], None) for r in others])
+        names = [f"{r['name']} - {r['against']} ({len(r['seeds'])})" for r in others]
+        _forest(axes, [(n, r["gain"], None) for n, r in zip(names, others, strict=True)])
         widths = [np.ptp(row["gain"][1:]) for row in others if row["name"] not in STUDENTS]
         least = 100 * (2.8 * np.median(widths) / (2 * 1.96) + report.MARGIN)
         axes.axvspan(-least, least, color=INK, alpha=0.15, lw=0)
         told = f"{rows[0]['dataset']}, {rows[0]['split']}, {rows[0]['examples']:,} examples (seeds)"
         axes.set_title(f"{told}\nsmallest difference that four of five tries find: {least:.1f}")
-        axes.set_xlabel("points above the distilled student")
+        axes.set_xlabel("difference in points")
     return _finish(figure, "Which part of the method does the work?")
 
 
@@ -118,7 +121,7 @@ def latency(results: Results) -> Figure:
     student (int8, ONNX) has what it adds to the one student that chapter 05 tried.
     """
     (speed,), models = results.runs["", "", "speed"], results.models("sst2")
-    (row,) = (r for r in report.table(results) if (r["task"], r["split"]) == ("sst2", "dev"))
+    (row, *_) = (r for r in report.table(results) if (r["task"], r["split"]) == ("sst2", "dev"))
     forms, teacher = speed.record.get("dev_accuracy", {}), models["teacher"][0]
     runs = [runs[0] for key, runs in results.runs.items() if key[::2] == ("sst2", "teacher")]
     taught = {run.record["config"]["model"]: report.score([run], "dev").mean for run in runs}

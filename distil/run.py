@@ -301,7 +301,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _command(_parse(arguments))
     except (ConfigError, RecordError, StepError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error!s:.490}", file=sys.stderr)
         return 2 if isinstance(error, (ConfigError, RecordError)) else 1
     except KeyboardInterrupt:
         print("error: interrupted; the same command goes on where it stopped", file=sys.stderr)

@@ -71,10 +71,8 @@ def resolve(model: str, texts: Texts = ()) -> tuple[str, str | None]:
         return str(folder), None
     name, _, revision = model.partition("@")
     if not re.fullmatch(r"[0-9a-f]{40}", revision):
-        raise ModelError(
-            f"{model[:99]}: no such folder; name a model of the hub with all 40 digits of a "
-            "commit, so that it cannot change: 'google-bert/bert-base-uncased@<commit>'"
-        )
+        wanted = "a folder, or user/name@commit of the hub with all 40 digits of a commit"
+        raise ModelError(f"{model:.99}: no such folder; name {wanted}")
     return name, revision
 
 
@@ -118,12 +116,10 @@ def load(
         if resized and (Path(name) / OUTCOME).exists():
             raise ValueError(f"it was fine-tuned for a task without {num_labels} labels")
         _try(model, tokenizer, max_length)
-    except (OSError, ValueError, TypeError, LookupError, RuntimeError, SafetensorError) as error:
-        raise ModelError(
-            f"cannot use {name}{f'@{revision}' if revision else ''}: "
-            f"{' '.join(str(error).split())[:250]}. Give a folder with config.json, "
-            "model.safetensors and a tokenizer, or a hub id (see HF_HOME)"
-        ) from error
+    except Exception as error:  # a model that does not fit fails in many ways
+        said = f"cannot use {name!s:.99}: {' '.join(str(error).split()):.250}"
+        wanted = "config.json, model.safetensors and a tokenizer, or a hub id (see HF_HOME)"
+        raise ModelError(f"{said}. Give a folder with {wanted}") from error
     if resized:
         print(f"{Path(name).name}: a new output layer; its own is not for {num_labels} labels")
     transformers.logging.disable_progress_bar()  # it would also count the files that we write
@@ -131,21 +127,27 @@ def load(
 
 
 def _try(model: Model, tokenizer: Tokenizer, max_length: int) -> None:
-    """Refuse a network that cannot read all words, or two examples of different length."""
+    """Refuse a network that cannot read all words, masks, or examples of different length."""
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise ValueError(f"it has no tokenizer files such as {' or '.join(TOKENIZER)}")
     if len(tokenizer) > (vectors := model.get_input_embeddings().num_embeddings):
         raise ValueError(f"its tokenizer has {len(tokenizer)} words, its embeddings {vectors}")
+    if not tokenizer.mask_token:
+        raise ValueError("its tokenizer_config.json names no mask_token, which masking needs")
     if getattr(model.config, "type_vocab_size", 0) < 2:
         tokenizer.model_input_names = ["input_ids", "attention_mask"]
-    inputs = encode(tokenizer, [["a", "a " * max_length]] * 2, max_length)
+    two = encode(tokenizer, [["a", "a " * max_length]] * 2, max_length)
+    both = ({name: rows[:n] for name, rows in two.items()} for n in (1, 2))
+    inputs = [tokenizer.pad(rows, return_tensors="pt") for rows in both]
     try:
         with torch.inference_mode():
-            model.eval()(**tokenizer.pad(inputs, return_tensors="pt"))
+            alone, padded = (model.eval()(**rows).logits[0] for rows in inputs)
     except (LookupError, RuntimeError) as error:
         have = getattr(model.config, "max_position_embeddings", "unknown")
         wanted = f"max_length = {max_length} word pieces with {have} positions; lower max_length"
         raise ValueError(f"it cannot read {wanted} ({error})") from error
+    if not torch.allclose(alone, padded, atol=1e-4, rtol=1e-4, equal_nan=True):
+        raise ValueError("its logits depend on the padding of a batch; take another network")
 
 
 def num_parameters(model: torch.nn.Module) -> dict[str, int]:
@@ -203,6 +205,9 @@ def _tune(
     transformers.set_seed(seed)
     model, tokenizer = load(name, len(spec.labels), revision, max_length=settings.max_length)
     encoded = {name: encode(tokenizer, texts[name], settings.max_length) for name in texts}
+    lost = np.mean(np.concatenate(encoded["train"]["input_ids"]) == tokenizer.unk_token_id)
+    if lost > 0.3:
+        raise ModelError(f"{name}: its tokenizer does not know {lost:.0%} of the training text")
     train, dev = (
         Dataset.from_dict(encoded[name] | {"label": splits[name]["label"][:]}) for name in texts
     )
@@ -286,10 +291,8 @@ class _Trainer(transformers.Trainer):
 
 def _finite(values: Any) -> Any:
     if not torch.isfinite(torch.as_tensor(values)).all():
-        raise ModelError(
-            "a loss or a logit is not finite: the weights are damaged, or training diverged. Lower "
-            "learning_rates, or set precision to 'float32'"
-        )
+        remedy = "lower learning_rates, set precision to 'float32', or take undamaged weights"
+        raise ModelError(f"a loss or a logit is not finite: {remedy}")
     return values
 
 

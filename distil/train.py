@@ -3,7 +3,8 @@
 import hashlib
 import io
 import time
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,34 @@ def predict(student: BiLSTMStudent, examples: Examples) -> np.ndarray:
     if not np.isfinite(logits).all():  # after a loss that is not finite, no logit is
         raise ValueError("the student's logits are not finite: check vectors and teacher logits")
     return logits
+
+
+def hold_out(texts: Sequence[str], share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return which rows judge the epochs, and which may not be trained on; both bool [N].
+
+    Most training rows of SST-2 are phrases of other rows. If each row were drawn alone, phrases of
+    one sentence would lie on both sides. So a share of the whole sentences is drawn, the same for
+    every seed: texts that are not a part of another text. They judge, and neither they nor the
+    texts that lie in no other sentence are trained on. For pairs, ``texts`` are the first ones.
+    """
+    rows, lengths, wholes = defaultdict(list), defaultdict(set), defaultdict(list)
+    for row, text in enumerate(texts):
+        rows[words := tuple(text.split())].append(row)
+        lengths[words[:2]].add(len(words))  # of the texts that begin with these words
+    for words in sorted(rows, key=len, reverse=True):
+        if not wholes[words]:  # it is no part of a longer text
+            wholes[words].append(words)
+            for start in range(len(words)):
+                begins = lengths.get(words[start : start + 2], set()) | {1}
+                for part in {words[start : start + n] for n in begins} & rows.keys():
+                    wholes[part].append(words)
+    whole = [words for words in rows if words in wholes[words]]
+    drawn = np.random.default_rng(0).random(len(whole)) < share
+    held = {words for words, one in zip(whole, drawn, strict=True) if one}
+    judge, left_out = np.zeros((2, len(texts)), bool)
+    for words, found in rows.items():
+        judge[found], left_out[found] = words in held, held.issuperset(wholes[words])
+    return judge, left_out
 
 
 def train_student(

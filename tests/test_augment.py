@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from distil.augment import REAL, SYNTHETIC, augment, transfer_set, unigrams
+from distil.augment import REAL, SYNTHETIC, Trigrams, augment, transfer_set, unigrams
 from distil.words import MASK
 
 OFF = {"p_mask": 0.0, "p_pos": 0.0, "p_ng": 0.0}
@@ -118,6 +118,34 @@ def test_n_iter_draws_of_every_example_each_with_its_own_randomness():
     assert Counter((s.idx, s.kind) for s in samples) == counts
     masks = [tuple(word == MASK for word in text.split()) for (text,) in synthetic(samples)]
     assert len(set(masks)) == len(masks)
+
+
+def slow_trigram(context):
+    """Return the probability of each next word, from Witten and Bell's formula; "" is the end."""
+    texts = [["", *words, ""] for words in TRAINING]
+    places = [(text, end) for text in texts for end in range(1, len(text))]
+    n = len(context)
+    seen = Counter(text[end] for text, end in places if (*text[max(0, end - n) : end],) == context)
+    total, kinds = seen.total(), len(seen) * bool(context)
+    shorter = slow_trigram(context[1:]) if context else Counter()
+    found = {w: (seen[w] + kinds * shorter[w]) / (total + kinds) for w in seen | shorter if total}
+    return Counter(found or shorter)
+
+
+@pytest.mark.parametrize("start", [["a"], ["the", "cat"], ["dog", "the"], []])
+def test_a_trigram_model_continues_a_sentence_as_its_formula_says(start):
+    model, rng = Trigrams(TRAINING), random.Random(3)
+    drawn = [[*model.sentence(start, rng), ""] for _ in range(20_000)]
+    assert {(*words[: len(start)],) for words in drawn} == {(*start,)}
+    counts = Counter(words[len(start)] for words in drawn)
+    assert fits(counts, slow_trigram((*["", *start][-2:],)))
+
+
+def test_sentences_of_the_trigram_model_follow_the_rules_draws():
+    settings = {"n_iter": 3, "seed": 4, **OFF, "p_mask": 0.5}
+    drawn = [synthetic(transfer_set([TRAINING], [TAGS], **settings, n_trigram=n)) for n in (0, 9)]
+    assert set(drawn[0]) < set(drawn[1])
+    assert not any(MASK in text for (text,) in set(drawn[1]) - set(drawn[0]))
 
 
 def test_pairs_that_differ_only_in_where_they_are_cut_are_two_examples():

@@ -67,17 +67,14 @@ KERNELS += [((8, 9), PINNED, None), ((12, 1), "sm_90a compute_90a", None)]
 
 
 @pytest.mark.parametrize(("capability", "built", "build"), KERNELS)
-def test_a_gpu_without_kernels_is_one_line_and_one_with_them_computes_without_tf32(
-    gpu, capability, built, build
-):
+def test_a_gpu_needs_kernels_and_computes_without_tf32(gpu, capability, built, build):
     gpu(capability, built)
     if build is None:
         assert torch.backends.cudnn.rnn.fp32_precision == "tf32"  # PyTorch's default, of LSTMs
         assert batching.device().type == "cuda"
         assert batching.device_name() == "Tesla V100-SXM2-32GB, no TF32"
         cuda, cudnn = torch.backends.cuda, torch.backends.cudnn
-        kinds = {kind.fp32_precision for kind in (cudnn.rnn, cudnn.conv, cuda.matmul)}
-        assert kinds == {"ieee"}
+        assert {kind.fp32_precision for kind in (cudnn.rnn, cudnn.conv, cuda.matmul)} == {"ieee"}
         return
     with pytest.raises(RuntimeError, match="V100.*sm_{}{}.*{}".format(*capability, build)) as e:
         batching.device()

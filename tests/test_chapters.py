@@ -3,8 +3,10 @@
 import ast
 import inspect
 import textwrap
+from types import SimpleNamespace
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -75,6 +77,15 @@ def test_the_loop_of_chapter_02_is_the_trainers(tmp_path):
     assert len(losses) == 4 and losses[-1] < losses[0]
     for ours, theirs in zip(*(model.state_dict().values() for model in models), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_the_words_of_a_class_are_its_own_where_training_lacks_another(capsys):
+    (cell,) = [cell.source for cell in code_cells("01") if "get_feature_names_out" in cell.source]
+    names = {"np": np, "spec": SimpleNamespace(labels="abc", meanings="abc")}
+    names["regression"] = SimpleNamespace(coef_=np.array([[2.0, 1.0]]), classes_=[0, 2])
+    names["tfidf"] = SimpleNamespace(get_feature_names_out=lambda: np.array(["good", "fine"]))
+    exec(cell, names)
+    assert capsys.readouterr().out.split() == ["a", "fine,", "good", "c", "good,", "fine"]
 
 
 @pytest.mark.parametrize("chapter", ["01", "02", "03", "04", "05", "06", "07"])

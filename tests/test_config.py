@@ -26,8 +26,6 @@ WRONG = [(text, text.split(":")[0]) for text in FAULTS] + [
     ("student: [", "not valid YAML"),
     ("student: {lr: 1.0}\nstudent: {rho: 0.5}", "the key 'student' twice, from line 1"),
 ]
-
-
 for name, keys in SECTIONS.items():
     said = f"configs/mine.yaml: {name}: unknown key 'odd': this section has {next(iter(keys))}, "
     WRONG.append((f"{name}: {{odd: 1}}", said))
@@ -65,6 +63,7 @@ def test_the_paper_profile_has_the_papers_values():
 def test_a_profile_is_valid_and_holds_only_what_differs_from_the_paper(profile):
     """An arm owns what follows its first change."""
     first = {"distilled": 0, "mpnet": 0, "no-mask": 1, "no-pos": 1, "no-ngram": 1}
+    first |= {"trigram": 1, "mixed": 1}
     for name, arm in config.arms(profile).items():
         owners = [config.made_by(profile, name, stage) for stage in config.STAGES]
         start = first.get(name, 2)

@@ -1,7 +1,5 @@
 """Vocabulary and vectors: every source gives the same vectors, and faults are named in one line."""
 
-import io
-import json
 import os
 import pickle
 import sys
@@ -9,12 +7,10 @@ import types
 from unittest import mock
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import constants
 
-from distil import packages, records, teacher
+from distil import records, teacher
 from distil.batching import PAD
 from distil.embeddings import EmbeddingError, build_vocabulary, frequent_words, load_vectors
 
@@ -51,6 +47,7 @@ FORMATS = {
     "header": lambda folder: write_text(folder / "v.txt", b"6 5\n"),
     "word2vec's": lambda folder: write_text(folder / "v.txt", b"6 5\n", end=b" \n"),
     "tabs": lambda folder: write_text(folder / "v.txt", gap=b"\t"),
+    "BOM, wide": lambda folder: write_text(folder / "v.txt", b"\xef\xbb\xbf6 5\n", gap=b"  "),
     "Windows": lambda folder: write_text(folder / "v.txt", b"6 5\r\n", end=b"\r\n"),
     "Google's": lambda folder: write_binary(folder / "v.bin"),
     "word2vec.c's": lambda folder: write_binary(folder / "v.bin", b"\n"),
@@ -75,31 +72,11 @@ def test_sources_stand_side_by_side_and_each_is_in_the_record(tmp_path):
     assert [*found["in"][5:7]] == [3, 4] and [*found["the"][5:7]] == [1, 2]
     assert len({*found["unseen"]}) == 10 and np.abs(found["unseen"]).max() <= 0.25
     assert frequent_words([str(other), str(one)], 9) == ["the", "in"]
-    chosen = {"vectors": ["glove-100", str(one), str(other)]}
-    assert records.as_config(chosen) == {"vectors": ["glove-100", "v.txt", "w.txt"]}
+    chosen = {"vectors": ["packages", str(one), str(other)]}
+    assert records.as_config(chosen) == {"vectors": ["packages", "v.txt", "w.txt"]}
     step = records.Step("student", "none", "sst2", "distilled")
     with mock.patch.object(records.Step, "reads", lambda self: []):
         assert list(step.inputs(chosen)) == ["vectors1/v.txt", "vectors2/w.txt"]
-
-
-def test_the_words_that_glove_100_lacks_are_filled_by_a_linear_map(tmp_path, monkeypatch):
-    rng, words = np.random.default_rng(0), [*(f"w{i}" for i in range(40)), "n't"]
-    narrow = rng.normal(size=(41, 5)).astype(np.float32)
-    wide = narrow.astype(float) @ rng.normal(size=(5, 100)) + rng.normal(size=100)
-    rows = {word: [*row, 9.0, 9] for word, row in zip(words[:-1], wide.tolist(), strict=False)}
-    table, array = io.BytesIO(), io.BytesIO()
-    pq.write_table(pa.table({"word": words}), table)
-    np.save(array, narrow)
-    files = {"parquet": table.getvalue(), "npy": array.getvalue()}
-    files["json"] = json.dumps({"vectors": rows}).encode()
-    opened = lambda file, member: io.BytesIO(files[member.rpartition(".")[2]])  # noqa: E731
-    monkeypatch.setattr(records, "ARTIFACTS", tmp_path)
-    monkeypatch.setattr(packages, "open_member", opened)
-    for _ in range(2):
-        found, share = load("glove-100", *words)
-        np.testing.assert_allclose([found[word] for word in words], wide, rtol=1e-4, atol=1e-5)
-        assert share == 1 and frequent_words("glove-100", 2) == words[:2]
-        files["json"] = b""  # it is converted once
 
 
 def test_vocabulary_is_by_frequency_and_a_mask_is_not_in_it():
@@ -137,12 +114,12 @@ def test_a_word_is_the_mean_of_its_pieces(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("header", [b"", b"5 2\n"])
 def test_a_word_may_hold_spaces_line_separators_and_a_carriage_return(tmp_path, header):
-    lines = [". . . 3 4", "the 1 2", "x\u0085y 5 6", "cr\r 7 8", "", ". 9 0"]
+    lines = ["at 1 1 3 4", "the 1 2", "x\u0085y 5 6", "cr\r 7 8", "", ". 9 0"]
     (tmp_path / "v.txt").write_bytes(header + "\n".join(lines).encode())
     found, share = load(tmp_path / "v.txt", "the", ".", "x\u0085y", "of")
     assert [[*found[w]] for w in ("the", ".", "x\u0085y")] == [[1, 2], [9, 0], [5, 6]]
     assert share == 3 / 4
-    assert frequent_words(str(tmp_path / "v.txt"), 9) == [". . .", "the", "x\u0085y", "cr\r", "."]
+    assert frequent_words(str(tmp_path / "v.txt"), 9) == ["at 1 1", "the", "x\u0085y", "cr\r", "."]
     words = ["a\nb", "cr\r", "x\u0085y\u2028", 'q"', "\\", "日本語"]
     path = str(write_binary(tmp_path / "v.bin", words=words))
     vocabulary = build_vocabulary([], frequent_words(path, 9))
@@ -166,6 +143,8 @@ MALFORMED = [("v.bin", head, "a first line 'count width', got") for head in HEAD
     ("v.txt", b"the 0.1 0.2\nfilm 0.1\n", "line 2: wanted a word and 2 numbers"),
     ("v.txt", b"2 3\nthe 0.1 0.2\n", "line 2: wanted a word and 3 numbers"),
     ("v.txt", b"\x1f\x8b\x08\x00 of gzip", "line 1: wanted a word and its numbers"),
+    ("v.txt", b"cr 1 2\rthe 3 4\rfilm 5 6", r"line 1: .*, got b'cr 1 2\\rthe 3 4"),
+    ("v.bin", b"2 2\nthe 0.1 0.2\nfilm 0.1234 -0.234\n", r"wanted 2 words of 2 .* call it \.txt"),
     ("v.bin", b"1 2\nfilm \x00\x00\x80?\x00\x00\xc0\x7f", r"v\.bin, word 1: wanted finite"),
 ]
 NUMBERS = ("nan", "-nan", "inf", "-Infinity", "1e39", "oops", "0.1.2")

@@ -38,13 +38,6 @@ def test_the_seeds_vary_as_much_as_their_mean_does(seeds):
     assert (other - draws).var() == pytest.approx(2 * draws.var(), rel=0.05)  # seeds are no pairs
 
 
-def simulate(rng: np.random.Generator, seeds: int) -> list[np.ndarray]:
-    """Return whether two models are right [seeds, 300]; 80 and 84 %, seeds deviate by 1 point."""
-    hard = rng.random(300)  # the same examples are hard for all
-    scores = [mean + 0.01 * rng.standard_normal((seeds, 1)) for mean in (0.80, 0.84)]
-    return [(hard < score).astype(int) for score in scores]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_the_interval_covers_the_true_gain(seeds):
@@ -52,7 +45,10 @@ def test_the_interval_covers_the_true_gain(seeds):
     Seeds on record deviate by less than one point. With four, 3 seeds cover only 87%."""
     covered = []
     for trial in range(400):
-        models = simulate(np.random.default_rng([trial, seeds]), seeds)
+        rng = np.random.default_rng([trial, seeds])
+        hard = rng.random(300)  # the same examples are hard for both models
+        scores = [mean + 0.01 * rng.standard_normal((seeds, 1)) for mean in (0.80, 0.84)]
+        models = [(hard < score).astype(int) for score in scores]
         draws = bootstrap(models, np.ones(300), "accuracy", trial, n=400)
         low, high = interval(draws[:, 1] - draws[:, 0])
         covered.append(low <= 0.04 <= high)

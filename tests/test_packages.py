@@ -108,27 +108,6 @@ def test_a_failed_download_says_what_to_do_in_one_line(folder, monkeypatch, erro
     assert not list(folder.iterdir())
 
 
-NPM = '#!/bin/sh\n[ "$*" = "pack --ignore-scripts a-b@1.0.2" ] && cp ../../sent a-b-1.0.2.tgz\n'
-
-
-def test_npm_packs_its_files_and_what_fails_is_one_line(folder, tmp_path, monkeypatch):
-    content = tar_of("package/a.json", b"{}")
-    file = PackageFile(hashlib.sha256(content).hexdigest(), "a-b-1.0.2.tgz")
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(PackageError, match=r"1\.0\.2\.tgz: 'npm is not installed.*DISTIL_PACKAGES"):
-        fetch(file)
-    (tmp_path / "npm").write_text(NPM)
-    (tmp_path / "npm").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.defpath}")
-    with pytest.raises(PackageError, match="No such file"):  # npm's own words
-        fetch(file)
-    assert not list(folder.iterdir())
-    (tmp_path / "sent").write_bytes(content)
-    with open_member(file, "package/a.json") as stream:
-        assert stream.read() == b"{}"
-    assert [path.name for path in folder.iterdir()] == [file.filename]
-
-
 class Attack:
     def __reduce__(self):
         return os.mkdir, (str(packages.PACKAGES / "attacked"),)

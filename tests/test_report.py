@@ -237,10 +237,27 @@ def test_arms_are_judged_on_dev_and_test_where_neither_chose_an_epoch(results):
         put(name, score, **kept)
     row = report.ablation(report.load("p"), "sst2")[-1]
     assert (row["name"], row["split"], row["examples"]) == ("real-only", "dev + test", 2 * N)
-    assert verdict("real-only")["where"].endswith(
-        "dev + test, epoch chosen on held-out train, one seed"
-    )
-    assert verdict("gain")["where"].endswith("on test, epoch chosen on held-out train, one seed")
+    where = "test, epoch chosen on held-out train, one seed"
+    assert verdict("real-only")["where"].endswith(f"dev + {where}")
+    assert verdict("gain")["where"].endswith(f"on {where}")
+
+
+def test_an_arm_has_a_reference_and_one_with_a_teacher_of_its_own_a_row_of_its_own(results):
+    arms = config.arms("p")
+    arms["other"] = config.Arm(name="other", teacher={"model": "packages-mpnet"})
+    arms["mine"] = arms["mine"].model_copy(update={"against": "other"})
+    for stage, accuracy in (("teacher", 0.95), ("transfer-set", 0.95), ("student", 0.88)):
+        put("other", accuracy, stage=stage)
+    put("distilled", 0.9, stage="transfer-set")
+    put("mine", 0.9, stage="transfer-set")
+    put("mine", 0.84)
+    (ours, row), gains = table(), ablation()
+    assert (ours["distilled"].mean, ours["teacher"].mean, row["plain"].mean) == (0.85, 0.9, 0.78)
+    assert (row["distilled"].mean, row["teacher"].mean) == (0.88, 0.95)
+    assert row["gain"].value == pytest.approx(0.1) and row["paper"] == ours["paper"]
+    assert gains["mine"]["against"] == "other"
+    assert gains["mine"]["gain"].value == pytest.approx(-0.04)
+    assert gains["other"]["gain"].value == pytest.approx(0.03)
 
 
 def test_students_are_compared_at_the_step_where_plain_stopped(results):
@@ -303,9 +320,10 @@ def test_the_gains_figure_plots_the_verdict_rows_beside_the_paper(results):
     assert plotted == pytest.approx(sorted([*ends, 7.0, 4.0]))
     axes = figures.gains(report.load("q"), loaded).axes[0]
     names = [label.get_text() for label in axes.get_yticklabels()]
-    assert names == ["SST-2, accuracy\nq-set, dev", "SST-2, accuracy\np-set, dev"]
+    assert names == [f"SST-2, accuracy, MiniLM-L6\n{name}-set, dev" for name in "qp"]
     put("distilled", 0.8, stage="teacher", dataset="$0_$9")
     put_students(dataset="$0_$9")
     (figure := figures.gains(report.load("p"))).canvas.draw()
     label = figure.axes[0].get_yticklabels()[0]
     assert "$0_$9" in label.get_text() and not label.get_parse_math()  # it is no formula
+    assert report.as_text("a|b\n&amp;") == r"a\|b \&amp;"

@@ -16,7 +16,7 @@ from scipy.special import expit
 from torch.nn import functional
 
 import distil
-from distil import config, student, words
+from distil import config, records, student, words
 from distil.batching import encode
 from distil.student import BiLSTMStudent
 
@@ -157,7 +157,7 @@ def texts_of(model, n):
 def test_every_runtime_gives_the_probabilities_of_the_student(released, monkeypatch):
     net, ids = student.load(released)
     monkeypatch.setattr(distil, "BATCH", 4)
-    models = [distil.load(released, name) for name in release.FORMS]
+    models = [distil.load(released, name) for name in release.compare.FORMS]
     texts, wanted = texts_of(models[0], 23), []
     for text in texts:
         rows = [words.tokenize(part) for part in (text if models[0].pair else [text])]
@@ -178,7 +178,7 @@ def test_every_runtime_gives_the_probabilities_of_the_student(released, monkeypa
 def test_what_is_no_text_and_what_is_no_student_is_one_line(released, monkeypatch):
     model, line = distil.load(released), r"^wanted [^\n]+, or a list of them, got [^\n]{1,90}$"
     good, mixed = texts_of(model, 1)[0], "x" if model.pair else ("x", "y")
-    for wrong in ((), (None,), (float("nan"),), ([],), ([good, None],), (np.ones(2),), (mixed,)):
+    for wrong in ((), (None,), (1.5,), ([],), ([good, None],), (np.ones((2, 2)),), (mixed,)):
         with pytest.raises(ValueError, match=line):
             model(*wrong)
     hub = mock.Mock(return_value=str(released))
@@ -201,6 +201,7 @@ def test_a_long_text_is_cut(tmp_path):
     assert model(whole + "bad " * 9) == model(whole) != model("good " * 9 + "bad")
     texts = ["", "a b", "w " * (student.MAX_WORDS - 1) + "w", "w " * student.MAX_WORDS + "w"]
     assert list(student.cut(texts)) == [*texts[:3], texts[2]]
+    assert f"over {student.MAX_WORDS} words" in records.Step("data", "").notebook.read_text("utf-8")
 
 
 @pytest.mark.parametrize("runtime, other", [("onnxruntime", "torch"), ("torch", "onnxruntime")])

@@ -164,7 +164,6 @@ def test_a_run_killed_in_its_second_rate_ends_with_the_same_bits(tmp_path, where
     command = [sys.executable, "-c", PROGRAM, where, str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
-
     with mock.patch.object(teacher, "_finite", side_effect=teacher._finite) as step:
         resumed = tune(folder, **KILLED)
     trained = sum(isinstance(call.args[0], torch.Tensor) for call in step.mock_calls)
@@ -196,6 +195,9 @@ def test_numbers_that_are_not_finite_stop_everything(tmp_path):
     with pytest.raises(teacher.ModelError, match="not finite"):
         tune(tmp_path / "t", model=str(folder))
     assert not list(tmp_path.glob("t.part/*/checkpoint-*"))
+    strange = toy_splits().map(lambda row: {"sentence1": "un bon"})
+    with pytest.raises(teacher.ModelError, match="does not know 50% of the training text"):
+        tune(tmp_path / "u", strange, model=str(write(tmp_path / "other")))
 
 
 @pytest.mark.parametrize("kind", ["Roberta", "DistilBert", "MPNet", "Electra"])
@@ -241,11 +243,14 @@ def test_a_model_of_the_hub_is_read_at_its_commit(tmp_path, monkeypatch):
 
 
 DEEP = transformers.BertConfig(vocab_size=10, **SMALL | {"num_hidden_layers": 3})
+NO_MASK = '{"tokenizer_class": "BertTokenizer", "mask_token": null}'
 BROKEN = {
     "no tokenizer files": lambda folder: [path.unlink() for path in folder.glob("*token*")],
     "max_length = 64 word pieces with 40 positions": lambda folder: None,
     "its tokenizer has 10 words, its embeddings 7": lambda folder: write(folder, vocab_size=7),
     "weights do not fit": lambda folder: DEEP.save_pretrained(folder),
+    "names no mask_token": lambda folder: (folder / "tokenizer_config.json").write_text(NO_MASK),
+    "depend on the padding": lambda folder: write(folder, "FNet", max_position_embeddings=64),
     "cannot use .*model": lambda folder: (folder / "model.safetensors").unlink(),
 }
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 import torch
 from datasets import Dataset
+from scipy.special import softmax
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from tqdm import tqdm
@@ -28,11 +29,6 @@ SETTINGS = {"alpha": 0.0, "objective": "mse", "temperature": 1.0, "epochs": 4, "
 SETTINGS |= {"batch_size": 16, "lr": 1.0, "rho": 0.95}
 
 
-def softmax(logits):
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
-
-
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
 def test_loss_and_its_gradient_equal_the_algebra(alpha):
     rng = np.random.default_rng(0)
@@ -40,9 +36,9 @@ def test_loss_and_its_gradient_equal_the_algebra(alpha):
     student, given = torch.tensor(zs, requires_grad=True), (torch.tensor(zb), torch.tensor(targets))
     loss = train.distillation_loss(student, *given, alpha)
     loss.backward()
-    cross_entropy = -np.log(softmax(zs)[np.arange(6), targets]).mean()
+    cross_entropy = -np.log(softmax(zs, axis=1)[np.arange(6), targets]).mean()
     expected = alpha * cross_entropy + (1 - alpha) * ((zs - zb) ** 2).sum(axis=1).mean()
-    gradient = alpha * (softmax(zs) - np.eye(3)[targets]) / 6
+    gradient = alpha * (softmax(zs, axis=1) - np.eye(3)[targets]) / 6
     gradient += (1 - alpha) * 2 * (zs - zb) / len(zs)
     assert loss.item() == pytest.approx(expected, abs=1e-12)
     np.testing.assert_allclose(student.grad.numpy(), gradient, atol=1e-12)
@@ -60,7 +56,7 @@ def test_kl_and_its_gradient_equal_the_algebra(temperature):
     soft = {"objective": "kl", "temperature": temperature}
     loss = train.distillation_loss(student, torch.tensor(zb), None, 0.0, **soft)
     loss.backward()
-    p, q = softmax(zb / temperature), softmax(zs / temperature)
+    p, q = (softmax(z / temperature, axis=1) for z in (zb, zs))
     assert loss.item() == pytest.approx(temperature**2 * (p * np.log(p / q)).sum() / 6, abs=1e-12)
     np.testing.assert_allclose(student.grad.numpy(), temperature * (q - p) / 6, atol=1e-12)
 
@@ -184,27 +180,46 @@ def test_the_first_judge_chooses_the_epoch_and_stops(tmp_path):
     assert len(stopped) == 1 + next(i for i in range(1, 4) if scores[i] >= min(scores[:i]))
 
 
+def test_the_judge_is_a_share_of_whole_sentences_and_no_phrase_of_them_alone_is_trained_on():
+    """Against a search of every text in every other, among texts of few words, some empty."""
+    rng = np.random.default_rng(1)
+    texts = [" ".join(rng.choice(list("abcdef"), rng.integers(0, 9))) for _ in range(400)]
+    judge, left_out = train.hold_out(texts, 0.3)
+    inside = [{b for b in texts if f" {a} " in f" {b} "} - {a} for a in texts]
+    whole = {text for text, longer in zip(texts, inside, strict=True) if not longer}
+    held = {text for text, one in zip(texts, judge, strict=True) if one}
+    assert held < whole and 0.15 < len(held) / len(whole) < 0.45
+    for text, longer, judges, out in zip(texts, inside, judge, left_out, strict=True):
+        assert judges == (text in held) and (not text or out == ((longer | {text}) & whole <= held))
+    assert not np.any(train.hold_out(texts, 0.0))
+
+
 @pytest.mark.parametrize("arm", ["plain", "distilled"])
 def test_chapter_04_trains_on_no_held_out_row(arm, monkeypatch):
-    """Row i of the training split, and all that was drawn from it, is the word i."""
+    """A sentence is two words of its own. Its phrases, each of the words, are rows too."""
     rows = [str(number) for number in range(200)]
-    split = Dataset.from_dict({"sentence1": rows, "label": [0] * 200})
-    drawn = {"idx": [*range(200)] * 2, "kind": [0] * 200 + [1] * 200, "sentence1": rows * 2}
-    drawn["logits"] = pa.array([[0.0, 1.0]] * 400, pa.list_(pa.float32()))
+    rows += [f"{one} {one + 1}" for one in range(0, 200, 2)]
+    split = Dataset.from_dict({"sentence1": rows, "label": [0] * 300})
+    drawn = {"idx": [*range(300)] * 2, "kind": [0] * 300 + [1] * 300, "sentence1": rows * 2}
+    drawn["logits"] = pa.array([[0.0, 1.0]] * 600, pa.list_(pa.float32()))
     monkeypatch.setattr(transfer, "read", lambda folder: pa.table(drawn))
     step = SimpleNamespace(sibling=lambda stage: SimpleNamespace(files=lambda: None))
     names = vars(batching) | {"np": np, "student": student_module, "transfer": transfer}
     names |= {"augment": augment, "config": config, "arm": arm, "step": step, "seed": 0}
-    names |= {"spec": SimpleNamespace(columns=("sentence1",)), "ids": {r: int(r) for r in rows}}
-    names |= {"splits": {"train": split, "dev": split}, "held_out": 0.3}
+    names |= {
+        "spec": SimpleNamespace(columns=("sentence1",)),
+        "ids": {r: int(r) for r in rows[:200]},
+    }
+    names |= {"splits": {"train": split, "dev": split}, "held_out": 0.3, "train": train}
     names |= {"alpha": float(arm == "plain"), "synthetic": float(arm != "plain")}
     cells = nbformat.read(ROOT / "notebooks" / "04_student.ipynb", 4).cells
     for cell in (cell for cell in cells if re.match("def examples|drawn = 0", cell.source)):
         exec(cell.source, names)
-    trained, judges = names["training"], names["judges"]["held_out"]
-    trained, judges = ({*one.columns[0].flat} for one in (trained, judges))
+    judged = names["judges"]["held_out"].columns[0]
+    trained, judges = ({*one.flat} for one in (names["training"].columns[0], judged))
     assert len(judges) > 30 and not trained & judges and trained | judges == {*range(200)}
-    assert len(names["training"]) == (1 if arm == "plain" else 2) * len(trained)
+    assert {*judged.lengths} == {2}
+    assert len(names["training"]) == (3 if arm == "plain" else 6) * len(trained) / 2
     assert list(names["judges"]) == ["held_out", "dev"]
 
 

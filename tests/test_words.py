@@ -9,7 +9,7 @@ from distil import config, packages, words
 from distil.words import MASK, split_all, to_text, tokenize
 
 
-def test_tokens_are_lower_case_treebank_words():
+def test_tokens_are_lower_case_treebank_words_and_the_teacher_reads_whole_verbs():
     wanted = ["the", '"', "film", '"', "is", "n't", "bad", ",", "it", "'s", "great", "!"]
     assert tokenize("The \"film\" isn't bad, it's GREAT!") == wanted
     assert tokenize("") == []
@@ -20,9 +20,6 @@ def test_tokens_are_lower_case_treebank_words():
     found = tokenize("Mr. Smith, 2 p.m. Friday, the U.S. Army.")
     assert found[:2] == ["mr.", "smith"] and {"p.m.", "u.s."} <= set(found)
     assert tokenize("mr. deeds has been remade . again .").count(".") == 2  # SST-2 is cut already
-
-
-def test_the_teacher_reads_whole_verbs_and_its_own_mask():
     assert to_text(["do", "n't", MASK, "it", "'s"]) == "don't [MASK] it 's"
     assert to_text([MASK, "film"], mask_token="<mask>") == "<mask> film"
 

@@ -1,6 +1,7 @@
 """Writes the results of README.md and docs/results.md, and their figure, from the records."""
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Sequence
 
@@ -25,7 +26,8 @@ def short(all_results: Sequence[Results]) -> str:
         line = {"": f"{title} {row['split']}, {row['metric']}", "plain": str(row["plain"])}
         line |= {"distilled": f"**{row['distilled']}**", "gain [95%]": str(row["gain"])}
         line["paper's gain"] = report.points(paper["distilled"].mean - paper["plain"].mean)
-        lines.append(line | {"teacher": str(row["teacher"])})
+        name = "" if row["arm"] == config.MAIN else f" ({row['teacher_name']})"
+        lines.append(line | {"teacher": f"{row['teacher']}{name}"})
     return report.grid(lines)
 
 
@@ -48,6 +50,8 @@ def full(all_results: Sequence[Results]) -> str:
     lines = [line for results in all_results for line in table_2(results)]
     parts += ["## The paper's Table 2", report.grid(lines)]
     parts += ["## What others report on SST-2", report.grid(others(all_results[0]))]
+    search = json.loads((records.RESULTS / "search.json").read_text("utf-8"))
+    parts += ["## What was tried on the student", *search["rule"], report.grid(tried(search))]
     return "\n\n".join(parts)
 
 
@@ -117,6 +121,24 @@ def others(results: Results) -> list[dict[str, str]]:
     names = {"model": "model", "score": "score", "scored_on": "scored on", "taught": "taught by"}
     found = results.paper["others_on_sst2"]
     return [{title: str(row[key]) for key, title in names.items()} for row in found]
+
+
+def tried(search: dict) -> list[dict[str, str]]:
+    """Return the best held-out score of each cheap run, and the dev score of that epoch."""
+    lines, base = [], search["runs"][0]["settings"]
+    for run in search["runs"]:
+        changes = [f"`{k} = {v}`" for k, v in run["settings"].items() if v != base[k]]
+        best = max(range(len(run["dev"])), key=run["held_out"].__getitem__)
+        line = {"judge": run["judge"], "changes": ", ".join(changes) or "none: the base"}
+        line |= {"seed": str(run["seed"]), "epochs": str(len(run["dev"]))}
+        lines.append(
+            line
+            | {
+                key: f"{run[kind][best]:.1f}"
+                for key, kind in (("held out", "held_out"), ("dev then", "dev"))
+            }
+        )
+    return lines
 
 
 PAGES: dict[str, Callable[[Sequence[Results]], str]] = {"README.md": short, "docs/results.md": full}

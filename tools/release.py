@@ -11,17 +11,16 @@ import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
+import compare
+from compare import INT8
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from onnxruntime.quantization import quant_pre_process, quantize_dynamic
 from safetensors.torch import load_file, save_file
 
 import distil
-from distil import config, data, metrics, records, report, student, words
+from distil import config, records, report, student, words
 from distil.speed.onnx import to_onnx
 
-INT8 = "student.int8.onnx"
-FORMS = {distil.TORCH: "PyTorch", distil.ONNX: "ONNX Runtime", INT8: "ONNX Runtime, in bytes"}
 EXAMPLES = ("This is better than I expected.", "I expected this to be worse.")
 TEXT = """
 # A BiLSTM that learned {title} from BERT
@@ -55,28 +54,12 @@ label. A student of the hub is `distil.load("user/name@commit")`.
 - **Task**: from {columns} (English) to {labels}.
 - **Data**: {dataset} (licence: {license}), {real:,} training examples and {synthetic_examples:,}
   synthetic ones.
-- **Scores** on the {rows[dev]:,} dev examples, measured on these very files. Dev chose the epoch and
-  the seed ({seed}, the best of {seeds}): expect a little less on new text.
-
-{table}
-
 - **Limits**: it knows {vocabulary[words]:,} words and reads all others as one word.
 - **Made by**: commit {git[commit]}, torch {versions[torch]}.
-"""
+
+## Scores
+{scores}"""
 LICENCES = {"vader-movie": "mit", "snli-100k": "cc-by-sa-4.0", "caption-pairs": "cc-by-sa-4.0"}
-Scores = dict[str, dict[str, float]]  # file -> metric -> score
-
-
-def best_step(profile: str, task: str) -> tuple[records.Step, int]:
-    """Return the distilled student of the best dev seed that is here, and how many are here."""
-    runs = report.load(profile).runs.get((task, config.MAIN, "student"), [])
-    seeds = {run.record["seed"]: run.record["metrics"]["dev"]["accuracy"] for run in runs}
-    steps = [records.Step("student", profile, task, config.MAIN, seed) for seed in seeds]
-    here = [step for step in steps if step.finished().is_dir()]
-    if not here:
-        again = f"make reproduce PROFILE={profile} TASKS={task}"
-        raise records.RecordError(f"no distilled student of {task} is here: run '{again}'")
-    return max(here, key=lambda step: seeds[step.seed]), len(here)
 
 
 def rules() -> list[list[str | None]]:
@@ -109,40 +92,16 @@ def fill(folder: Path) -> None:
     (folder / "tokenizer.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
 
 
-def scores(profile: str, task: str, folder: Path) -> Scores:
-    """Return the dev scores of each file of weights in ``folder``."""
-    spec, dev = records.Step("data", profile, task).spec, data.load_prepared(profile, task)["dev"]
-    texts = list(zip(*(dev[column][:] for column in spec.columns), strict=True))
-    gold, found = np.array(dev["label"][:]), {}
-    for name in FORMS:
-        if (folder / name).is_file():
-            probabilities = distil.load(folder, name).predict_proba(texts)
-            found[name] = metrics.evaluate(probabilities, gold, spec.positive)
-    return found
-
-
-def table(spec: config.Task, folder: Path, measured: Scores) -> str:
-    """Return the card's table: what each file is for, its size and its scores."""
-    names = ["file", "for", "MB", "accuracy"]
-    names += [f"F1 of {report.as_text(spec.meanings[spec.positive])}"] if spec.f1 else []
-    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
-    for name, values in measured.items():
-        size = (folder / name).stat().st_size / 1e6
-        cells = " | ".join(f"{value:.1%}" for value in values.values())
-        lines.append(f"| `{name}` | {FORMS[name]} | {size:.1f} | {cells} |")
-    return "\n".join(lines)
-
-
-def card(step: records.Step, folder: Path, measured: Scores, facts: dict) -> ModelCard:
+def card(step: records.Step, folder: Path, measured: dict) -> ModelCard:
     """Return the model card of a student: what it is, what it learned from, and how good it is."""
     record, spec, kind = step.read(), step.spec, "text-classification"
     model = step.sibling("teacher").read()["config"]["model"]
     example = EXAMPLES if spec.pair else EXAMPLES[0]
-    facts |= {"example": example, "answer": distil.load(folder)(example), "title": spec.title}
+    facts = {"example": example, "answer": distil.load(folder)(example), "title": spec.title}
     facts |= {"teacher": report.TEACHERS.get(model, model), "columns": " and ".join(spec.columns)}
     facts |= {
         "labels": ", ".join(map(report.as_text, spec.meanings)),
-        "table": table(spec, folder, measured),
+        "scores": compare.TEXT.format(**measured),
     }
     facts |= {"real": record["training_examples"] - record["synthetic_examples"]}
     facts |= {"license": LICENCES.get(record["dataset"], "other")}
@@ -151,30 +110,30 @@ def card(step: records.Step, folder: Path, measured: Scores, facts: dict) -> Mod
         EvalResult(
             kind,
             record["dataset"],
-            f"{record['dataset']}, dev",
+            f"{record['dataset']}, {measured['split']}",
             metric,
             value,
             metric_name=f"{metric}{classes.get(metric, '')} ({name})",
         )
-        for name, values in measured.items()
+        for name, values in measured["evaluated"].items()
         for metric, value in values.items()
     ]
     about = {"license": facts["license"], "pipeline_tag": kind, "library_name": "distil"}
     about |= {"language": "en", "model_name": spec.name, "eval_results": results}
-    about |= {"datasets": [record["dataset"]], "metrics": list(measured[distil.TORCH])}
+    about |= {"datasets": [record["dataset"]], "metrics": list(measured["evaluated"][distil.TORCH])}
     about |= {"tags": ["knowledge-distillation", "bilstm", "onnx"]}
     head = ModelCardData(**about).to_yaml()
-    return ModelCard(f"---\n{head}\n---\n{TEXT.format(**record | facts)}")
+    return ModelCard(f"---\n{head}\n---\n{TEXT.format(**measured | facts)}")
 
 
-def write(profile: str, task: str, folder: Path) -> Scores:
-    """Write the release, which replaces an earlier one when it is whole; return its scores."""
-    step, seeds = best_step(profile, task)
+def write(profile: str, task: str, folder: Path) -> dict:
+    """Write the release, which replaces an earlier one when it is whole; return what is measured."""
+    step, seeds = compare.best_step(profile, task)
     shutil.rmtree(part := folder.with_name(f"{folder.name}.part"), ignore_errors=True)
     shutil.copytree(step.files(), part)
     fill(part)
-    measured = scores(profile, task, part)
-    card(step, part, measured, {"seeds": seeds, "folder": folder.name}).save(part / "README.md")
+    measured = compare.measure(step, seeds, part)
+    card(step, part, measured | {"folder": folder.name}).save(part / "README.md")
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
     return measured
@@ -189,8 +148,8 @@ def main(arguments: list[str] | None = None) -> None:
     folder = records.ARTIFACTS / options.profile / "release" / options.task
     try:
         config.task(options.task)  # a ConfigError lists the known ones
-        measured = write(options.profile, options.task, folder)
-        print(f"{records.short(folder)}: dev accuracy {measured[distil.TORCH]['accuracy']:.1%}")
+        print(compare.shown(write(options.profile, options.task, folder)))
+        print(f"\nThe student and its card are in {records.short(folder)}")
     except (config.ConfigError, records.RecordError) as error:
         sys.exit(f"error: {error}")
 

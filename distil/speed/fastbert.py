@@ -131,5 +131,5 @@ class FastBert(nn.Module):
 
 def fits(model: nn.Module) -> bool:
     """Return whether ``FastBert`` knows this network, on the device where it is."""
-    gelu = getattr(model.config, "hidden_act", "") == "gelu"
-    return type(model) in KNOWN and gelu and model.device.type == "cpu"
+    usual = [getattr(model.config, name, False) for name in ("hidden_act", "is_decoder")]
+    return type(model) in KNOWN and usual == ["gelu", False] and model.device.type == "cpu"

@@ -12,10 +12,7 @@ from distil.student import BiLSTMStudent
 
 
 def counted(model, *inputs):
-    """Return the operations that PyTorch counts on the device ``meta``, where nothing is computed.
-
-    oneDNN's fused LSTM would not be counted.
-    """
+    """Return the operations that PyTorch counts; it would not count oneDNN's fused LSTM."""
     counter = FlopCounterMode(display=False)
     with torch.backends.mkldnn.flags(enabled=False), counter, torch.no_grad():
         model(torch.zeros(1, *inputs, dtype=torch.long), torch.tensor(inputs[:1]))

@@ -27,11 +27,6 @@ def batch(lengths, types=False):
     return found | ({"token_type_ids": (longest > 2).long().expand_as(ids)} if types else {})
 
 
-def both(model, inputs):
-    with torch.inference_mode():
-        return model(**inputs).logits, FastBert(model)(**inputs).logits
-
-
 @pytest.fixture(params=["packed", "plain"])
 def products(request, monkeypatch):
     if request.param == "plain":
@@ -45,13 +40,16 @@ def products(request, monkeypatch):
 @pytest.mark.parametrize("lengths", [[7, 7, 7], [9, 4, 1, 6], [1], [40, 3]])
 @pytest.mark.parametrize("kind, types", [(KNOWN[0], False), (KNOWN[0], True), (KNOWN[1], False)])
 def test_the_logits_are_those_of_the_network(lengths, kind, types, layers):
-    own, fast = both(network(kind, num_hidden_layers=layers), batch(lengths, types))
+    model, inputs = network(kind, num_hidden_layers=layers), batch(lengths, types)
+    with torch.inference_mode():
+        own, fast = model(**inputs).logits, FastBert(model)(**inputs).logits
     assert own.std() > 0.1  # equal logits would show nothing
     torch.testing.assert_close(fast, own, atol=1e-5, rtol=1e-5)
 
 
 def test_only_known_networks_fit():
     changed = type("Changed", (KNOWN[0],), {})
-    roberta = transformers.RobertaForSequenceClassification
+    strange = [network(transformers.RobertaForSequenceClassification), network(changed)]
     assert fits(network()) and fits(network().to(torch.bfloat16))
-    assert not any(map(fits, (network(hidden_act="relu"), network(roberta), network(changed))))
+    strange += [network(hidden_act="relu"), network(is_decoder=True)]
+    assert not any(map(fits, strange))

@@ -88,10 +88,8 @@ def open_page(site):
     if not (path := shutil.which("chromium") or shutil.which("google-chrome")):
         pytest.skip("no browser is here: apt-get install chromium")
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=site)
-    with (
-        http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server,
-        sync_playwright() as playwright,
-    ):
+    serving = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    with serving as server, sync_playwright() as playwright:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])

@@ -4,27 +4,27 @@ import ast
 import re
 import zipfile
 
+import compare
 import numpy as np
 import pytest
 import release
 import submission
 import torch
 from huggingface_hub import ModelCard
+from scipy.special import softmax
 
 import distil
-from distil import config, data, records, student, train, words
+from distil import config, data, metrics, records, student, teacher, train, words
 from distil.records import Step
 
 WORDS = ["do", "n't", "film", "good", "bad", "café", "why", "?", ".", "a", "it"]
 SMALL = {"SST-2": 9, "QQP": 8, "MNLI-m": 7, "MNLI-mm": 6}
-
-
 pytestmark = pytest.mark.usefixtures("home")
 
 
-def make_student(profile, task, seed=0):
+def make_student(profile, task, seed=0, arm="distilled"):
     """A student with random weights so large that its answers differ, on record."""
-    step, spec = Step("student", profile, task, "distilled", seed), config.task(task)
+    step, spec = Step("student", profile, task, arm, seed), config.task(task)
     if not step.sibling("data").path.exists():
         folder = step.sibling("data").folder({}, {})
         raw = data.load_task(task, "toy")
@@ -111,21 +111,41 @@ def test_what_is_missing_is_one_line_or_a_constant(glue, capsys):
 @pytest.mark.parametrize("task", ["sst2", "qqp"])
 def test_the_card_of_a_release_runs_and_its_scores_are_measured(task, capsys, monkeypatch):
     steps = [make_student("smoke", task, seed) for seed in (0, 1)]
-    dev = {"sentence1": [f"{a} {b}" for a in WORDS for b in WORDS], "sentence2": WORDS * len(WORDS)}
-    dev["label"] = [int(i % 5 < i % 3 + 1) for i in range(len(WORDS) ** 2)]
-    monkeypatch.setattr(data, "load_prepared", lambda *_: {"dev": dev})
+    make_student("smoke", task, 1, "plain")
+    rows = {"sentence1": [f"{a} {b}" for a in WORDS for b in WORDS], "sentence2": WORDS * 11}
+    rows["label"] = [int(i % 5 < i % 3 + 1) for i in range(121)]
+    gold, teachers = np.array(rows["label"]), np.random.default_rng(3).normal(size=(121, 2))
+    splits = ("train", "dev", "test")[: 2 + (task == "qqp")]  # the last one is scored
+    monkeypatch.setattr(data, "load_prepared", lambda *_: dict.fromkeys(splits, rows))
+    monkeypatch.setattr(compare, "SECONDS", 0)  # one batch each
+    monkeypatch.setattr(compare.fast, "WORTH_COMPILING", 999)
+    by, said = steps[1].sibling("teacher"), dict.fromkeys(splits[1:], (teachers, gold))
+    by.write({"model": "tiny", "max_length": 9, "precision": "float32"}, {}, {}, said)
+    tiny = teacher.load(teacher.resolve("tiny", [WORDS])[0], 2)
+    [part.save_pretrained(by.finished()) for part in tiny]
     release.main(["--profile", "smoke", "--task", task])
     folder = records.ARTIFACTS / "smoke" / "release" / task
     card = ModelCard.load(folder / "README.md")
     assert "(1, the best of 2)" in card.text and card.data.library_name == "distil"
+    assert f"same 121 {splits[-1]} examples" in card.text
     measured = {result.metric_name: result.metric_value for result in card.data.eval_results}
-    texts = list(zip(*(dev[column] for column in config.task(task).columns), strict=True))
-    for name in release.FORMS:
-        answers = distil.load(folder, name).predict_proba(texts).argmax(axis=1)
+    texts = list(zip(*(rows[column] for column in config.task(task).columns), strict=True))
+    for name in compare.FORMS:
+        found = distil.load(folder, name).predict_proba(texts)
+        answers = found.argmax(axis=1)
         assert len(set(answers)) > 1
-        assert measured[f"accuracy ({name})"] == np.mean(answers == np.array(dev["label"]))
-    assert (f"F1 of {config.task(task).meanings[1]} |" in card.text) == (task == "qqp")
+        assert measured[f"accuracy ({name})"] == np.mean(answers == gold)
+        f1 = np.mean([metrics.evaluate(found, gold, label)["f1"] for label in (0, 1)])
+        alike = np.mean(answers == teachers.argmax(axis=1))
+        (line,) = re.findall(rf"\| distilled, `{name}` (.*)", card.text)
+        n = [float(number) / 100 for number in re.findall(r"\d+\.\d+", line)]
+        assert [n[3], n[-4]] == pytest.approx([f1, alike], abs=0.00051) and n[4] < f1 < n[5]
+    assert (f"F1 of {config.task(task).meanings[1]} " in card.text) == (task == "qqp")
     assert (f"f1, of duplicate ({distil.ONNX})" in measured) == (task == "qqp")
+    printed = capsys.readouterr().out.split("these texts:\n")[1]
+    distance = np.abs(distil.load(folder).predict_proba(texts) - softmax(teachers, axis=1))
+    assert printed.split("\n")[0].endswith(": " + " | ".join(texts[distance.sum(1).argmax()]))
+    assert printed.count("\ngold") == 4 and "gold" not in card.text  # which has no text of a user
     snippet, answer = re.findall(r"```(?:python)?\n(.+?)\n```", card.text, re.DOTALL)
     monkeypatch.chdir(folder.parent)
     capsys.readouterr()
@@ -136,3 +156,18 @@ def test_the_card_of_a_release_runs_and_its_scores_are_measured(task, capsys, mo
     (steps[1].finished() / "model.safetensors").write_bytes(b"")
     with pytest.raises(SystemExit, match=r"error: .*model.safetensors is missing or not as"):
         release.main(["--profile", "smoke", "--task", task])
+
+
+def test_dev_chooses_the_threshold_below_which_the_teacher_is_asked():
+    """The student is wrong on the 15 of 100 texts of lowest score; its teacher is always right."""
+    score, gold = 0.5001 + 0.005 * np.arange(100), np.zeros(100, int)
+    own = np.stack([score, 1 - score], axis=1)
+    own[:15] = own[:15, ::-1]
+    dev = own, np.eye(2)[gold], gold
+    pairs = {"dev": dev, "test": [one[50:] for one in dev]}
+    found = compare.fallback(pairs, "dev", (1, 10))
+    assert [row["accuracy"] for row in found] == ["85.0", "90.0", "95.0", *["100.0"] * 4]
+    wanted = {"asks below": "0.600", "asks for": "20.0%", "accuracy": "100.0", "mean ms": "3.00"}
+    assert [row for row in found if row.pop("")] == [wanted]
+    test = [row for row in compare.fallback(pairs, "test", (1, 10)) if row.pop("")]
+    assert test == [wanted | {"asks for": "0.0%", "mean ms": "1.00"}]
