@@ -99,9 +99,11 @@ def test_pages_show_the_numbers_of_the_report():
 @pytest.mark.parametrize("profile", ["offline", "glue"])
 def test_the_report_on_file_is_the_report_of_the_records(profile):
     results, page = report.load(profile), records.Step("results", profile)
-    made = {"table": report.table(results), "verdicts": report.verdicts(results)}
+    arms = {t: rows for t in results.tasks() if len(rows := report.ablation(results, t)) > 2}
+    made = {"table": report.table(results), "verdicts": report.verdicts(results), "tasks": arms}
     now = json.loads(json.dumps(made))
-    assert {key: page.read()[key] for key in now} == now
+    filed = page.read() | {"tasks": records.Step("ablation", profile).read()["tasks"]}
+    assert {key: filed[key] for key in now} == now
     assert page.read()["inputs"] == page.inputs({})
 
 

@@ -57,8 +57,7 @@ def test_kl_and_its_gradient_equal_the_algebra(temperature):
     loss = train.distillation_loss(student, torch.tensor(zb), None, 0.0, **soft)
     loss.backward()
     p, q = (softmax(z / temperature, axis=1) for z in (zb, zs))
-    expected = temperature**2 * (p * np.log(p / q)).sum() / 6
-    assert loss.item() == pytest.approx(expected, abs=1e-12)
+    assert loss.item() == pytest.approx(temperature**2 * (p * np.log(p / q)).sum() / 6, abs=1e-12)
     np.testing.assert_allclose(student.grad.numpy(), temperature * (q - p) / 6, atol=1e-12)
 
 
