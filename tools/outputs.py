@@ -4,6 +4,7 @@ It copies the outputs of offline's executed chapters (SST-2's stand-in, seed 0),
 the commit that they ran at. Sources and prose of the chapters stay as they are.
 """
 
+import argparse
 from pathlib import Path
 
 import nbformat
@@ -25,6 +26,7 @@ def show(executed: Path, chapter: Path) -> None:
 
 def main() -> None:
     """Update each chapter whose executed copy is here."""
+    argparse.ArgumentParser(description=__doc__.split(":")[0]).parse_args()
     home = records.RESULTS / "executed" / "offline"
     for chapter in sorted((records.ROOT / "notebooks").glob("*.ipynb")):
         names = [f"{chapter.stem}.ipynb", f"sst2/{chapter.stem}.ipynb"]
