@@ -44,13 +44,9 @@ OK = None
 HEAD = b"sentence\tlabel\n"
 GOOD = HEAD + b"a fine film\t1\na dull film\t0\n"
 QHEAD = b"id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n"
-NHEAD = b"index\tsentence1\tsentence2\tgold_label\n"
 FILES = {  # name: (task, content of train.tsv, what the error says or OK)
-    "no line feed at the end": (SST2, GOOD.rstrip(b"\n"), OK),
-    "blank lines": (SST2, HEAD + b"\na\t1\n\n\nb\t0\n\n", OK),
     "CR": (SST2, GOOD.replace(b"\n", b"\r"), OK),
-    "BOM and CRLF": (SST2, b"\xef\xbb\xbf" + GOOD.replace(b"\n", b"\r\n"), OK),
-    "a short row with all we need": (SST2, b"sentence\tlabel\tx\na\t1\nb\t0\ty\n", OK),
+    "BOM, CRLF, blank lines": (SST2, b"\xef\xbb\xbf" + GOOD.replace(b"\n", b"\r\n\r\n")[:-4], OK),
     "quotes": (SST2, HEAD + b'"a\t1\na\\t \\\\ c\t1\nNA\t0\n\t1\n \t0\n.!?\t1\n1 2\t0\n', OK),
     "scripts": (SST2, HEAD + "\U0001f600\u200d\U0001f469\t1\nفيلم\t1\n好电影 e̸̴\t0\n".encode(), OK),
     "line separators": (SST2, HEAD + "a\u2028b\u0085c\x0cd\x0be\t1\nd\t0\n".encode(), OK),
@@ -63,13 +59,9 @@ FILES = {  # name: (task, content of train.tsv, what the error says or OK)
     "a tab too many": (SST2, HEAD + b"a\tb\t1\n", r"line 2: 3 columns.* is a tab too many\?"),
     "a wrong label": (SST2, HEAD + b"a\t1\n\nb\t2\n", r"line 4, column 'label': '2' is not"),
     "a very long label": (SST2, HEAD + b"a\t" + b"1" * 9000, r"line 2, column 'label'"),
-    "CR, a wrong label": (SST2, b"sentence\tlabel\ra\t1\rb\t2\r", r"line 3, column 'label'"),
     "Latin-1": (SST2, b"\xef\xbb\xbf" + GOOD + b"caf\xe9\t1\n", r"line 4: not UTF-8"),
-    "UTF-16": (SST2, GOOD.decode().encode("utf-16"), r"line 1: not UTF-8"),
-    "pairs": (QQP, QHEAD + b"0\t1\t2\ta ?\tb ?\t1\n1\t1\t2\t\t\t0\n", OK),
     "GLUE's few short rows": (QQP, QHEAD + b"0\t1\t2\ta ?\tb ?\t1\n\n" + b"1\t2\n" * 10, OK),
     "too many short rows": (QQP, QHEAD + b"1\t2\n" * 11, r"line 12: 2 columns, the header has 6"),
-    "SNLI's dash": (MNLI, NHEAD + b"0\ta\tb\t-\n", r"line 2, column 'gold_label': '-'"),
 }
 
 
@@ -159,7 +151,6 @@ def test_own_data_come_as_the_format_has_them_and_dev_is_drawn(tmp_path, configs
 
 FAULTY = [
     ("a.csv", b'text,kind\n"a\nb",x\nc,d,e\n', r"a\.csv: .*Row #3: Expected 2 columns, got 3"),
-    ("a.csv", b'text,kind\na,x\n"c,d\n', r"a\.csv: .*Row #3: Expected 2 columns, got 1"),
     ("a.csv", b"text,kind\na,x\ncaf\xe9,y\n", r"a\.csv: .*Row #3.* UTF8"),
     ("a.csv", b"text,kind\na,x\nb,\n", r"a\.csv, row 3, column 'kind': .* without labels may go$"),
     ("a.csv", b"text,kind,text\na,x,b\n", r"a\.csv: .*text.* exists 2 times"),

@@ -98,16 +98,6 @@ def test_header_index_rows_and_label_words(glue):
         assert [line.split("\t")[1] for line in made[name][1:]] == wanted
 
 
-def test_what_is_missing_is_one_line_or_a_constant(glue, capsys):
-    (glue / "QQP" / "test.tsv").write_text("index\tquestion1\tquestion2\n0\tonly\n")
-    with pytest.raises(SystemExit, match=r"error: .*QQP/test.tsv, line 2: wanted 3 columns, got 2"):
-        run(glue)
-    assert {line.split("\t")[1] for line in run(glue, "--partial")["QQP"][1:]} == {"0"}
-    assert "QQP.tsv is filled with a constant" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="wanted a profile that trains on GLUE"):
-        run(glue / "nowhere")
-
-
 @pytest.mark.parametrize("task", ["sst2", "qqp"])
 def test_the_card_of_a_release_runs_and_its_scores_are_measured(task, capsys, monkeypatch):
     steps = [make_student("smoke", task, seed) for seed in (0, 1)]
