@@ -69,7 +69,7 @@ smoke: ## run every chapter on the toy set: about three minutes
 # Copies of chapters 01 to 05 run with the toy set in a folder of their own; 06 and 07 must show what they keep.
 TRIAL := $(CURDIR)/artifacts/test
 test: lint ## lint, unit tests, and every chapter by nbval
-	$(PY) -m pytest tests
+	OMP_NUM_THREADS=1 $(PY) -m pytest tests
 	@rm -rf "$(TRIAL)" && mkdir -p "$(TRIAL)" && $(PY) tests/prepare.py "$(TRIAL)"
 	TQDM_DISABLE=1 DISTIL_ARTIFACTS="$(TRIAL)" DISTIL_RESULTS="$(TRIAL)/results" $(PY) -m pytest --nbval-lax --nbval-current-env "$(TRIAL)"
 	TQDM_DISABLE=1 $(PY) -m pytest --nbval --nbval-current-env notebooks/0[67]*.ipynb

@@ -14,7 +14,6 @@ from distil import config
 TOOLS = sorted(path.name for path in (config.ROOT / "tools").glob("*.py"))
 PAGES = [config.ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAGES += [*(config.ROOT / "docs").glob("*.md"), *(config.ROOT / "notebooks").glob("*.ipynb")]
-PAGES += sorted((config.ROOT / "results" / "executed").rglob("*.ipynb"))
 
 
 @pytest.mark.parametrize("name", [name for name in TOOLS if name != "make_toy.py"])
