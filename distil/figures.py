@@ -36,9 +36,8 @@ def gains(*all_results: Results) -> Figure:
     for row in (row for results in all_results for row in report.table(results)):
         if row["verdict_split"]:
             name, paper = config.task(row["task"]).title, row["paper"]
-            label = (
-                f"{name}, {row['metric']}, {row['teacher_name']}\n{row['dataset']}, {row['split']}"
-            )
+            where = f"{row['dataset']}, {row['split']}"
+            label = f"{name}, {row['metric']}, {row['teacher_name']}\n{where}"
             published = paper["distilled"].mean - paper["plain"].mean if paper else None
             lines.append((label, row["gain"], published))
     figure, axes = plt.subplots(figsize=(WIDTH, 1.5 + 0.55 * len(lines)))
@@ -97,7 +96,7 @@ def curves(results: Results) -> Figure:
     figure, grid = plt.subplots(len(tasks), figsize=(WIDTH, 1 + 2.3 * len(tasks)), squeeze=False)
     for task, axes in zip(tasks, grid[:, 0], strict=True):
         models, found = results.models(task), report.equal_steps(results, task)
-        title = models["plain"][0].record["dataset"] + ", at plain's last step" * bool(found)
+        title = models["plain"][0].record["dataset"] + "; best within plain's steps" * bool(found)
         for name in STUDENTS:
             for run in models[name]:
                 history = 100 * np.array(run.record["history"])
@@ -126,6 +125,7 @@ def latency(results: Results) -> Figure:
     runs = [runs[0] for key, runs in results.runs.items() if key[::2] == ("sst2", "teacher")]
     taught = {run.record["config"]["model"]: report.score([run], "dev").mean for run in runs}
     times = {one["name"]: one["ms_single"] for one in speed.record["models"] if "ms_single" in one}
+    times |= {name: float(np.median(ms)) for name, ms in speed.record.get("dev_ms", {}).items()}
     found = [("plain", "student", row["plain"].mean)]
     for name, accuracy in forms.items():
         found.append(("distilled", name, row["distilled"].mean + accuracy - forms["student"]))

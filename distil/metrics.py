@@ -40,7 +40,7 @@ def bootstrap(
     """Return resampled scores [n, models], each the mean over a model's seeds.
 
     A draw resamples the examples, which all models share, and the seeds of each model. The mean
-    of S resampled seeds varies too little, by the factor (S - 1) / S. So its deviation from the
+    of S resampled seeds has (S - 1) / S of the right variance. So its deviation from the
     mean of all seeds is multiplied by sqrt(S / (S - 1)). With one seed only the examples vary.
     ``models`` hold the predicted classes [seeds, N]; ``metric`` is ``accuracy`` or ``f1``, which
     is that of class ``positive``.
