@@ -224,7 +224,11 @@ def cut_by_rules(tmp_path_factory):
     return distil._tokenizer(path)
 
 
-@given(st.text(st.characters(exclude_categories=["M", "Cc", "Cs"]) | st.sampled_from("'\".`,- nt")))
+@given(
+    st.text(
+        st.characters(exclude_categories="M Cc Cs Nl No".split()) | st.sampled_from("'\".`,- nt")
+    )
+)
 @example("''Mr. D'ye\u00a0cannot -- 'tis (\"it\"). “So”... I'M gonna. \"No\"")
 def test_the_rules_of_a_release_cut_as_the_one_tokenizer_does(cut_by_rules, text):
     assume("İ" not in text)  # it becomes an i and an accent, which NLTK's `regex` calls a letter

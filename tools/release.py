@@ -66,7 +66,8 @@ def rules() -> list[list[str | None]]:
     """Return ``words.tokenize`` as substitutions; without a replacement, a match is lower-cased.
 
     They are NLTK's own, in its order. With them, a release needs no NLTK and outlives its changes.
-    (Its ``regex`` and our ``re`` differ at control characters, and at a combining accent before '.)
+    (Its ``regex`` and our ``re`` differ at control characters, at numbers such as ¼, and at a combining
+    accent before '.)
     """
     nltk = words._TREEBANK
     found = [(words._INNER_STOP, r"\1 ."), (re.compile("(?s).+"), None)]
