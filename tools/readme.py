@@ -131,13 +131,8 @@ def tried(search: dict) -> list[dict[str, str]]:
         best = max(range(len(run["dev"])), key=run["held_out"].__getitem__)
         line = {"judge": run["judge"], "changes": ", ".join(changes) or "none: the base"}
         line |= {"seed": str(run["seed"]), "epochs": str(len(run["dev"]))}
-        lines.append(
-            line
-            | {
-                key: f"{run[kind][best]:.1f}"
-                for key, kind in (("held out", "held_out"), ("dev then", "dev"))
-            }
-        )
+        line |= {"held out": f"{run['held_out'][best]:.1f}", "dev then": f"{run['dev'][best]:.1f}"}
+        lines.append(line)
     return lines
 
 
