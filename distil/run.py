@@ -185,14 +185,13 @@ def _publish(step: Step, executed: Any) -> None:
     import nbformat
 
     target, home = _kept(step), step.notebook.parent
+    away = target.parent
     for cell in executed.cells:
         cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
         if cell.cell_type == "code":
             cell.outputs = [one for one in cell.outputs if one.get("name") != "stderr"]
         else:
-            cell.source = LINK.sub(
-                lambda m: os.path.relpath(home / m[0], target.parent), cell.source
-            )
+            cell.source = LINK.sub(lambda m: os.path.relpath(home / m[0], away), cell.source)
     executed.metadata = {key: executed.metadata[key] for key in ("kernelspec", "language_info")}
     executed.metadata["distil"] = step.read()["git"]
     text = nbformat.writes(executed)
@@ -200,7 +199,7 @@ def _publish(step: Step, executed: Any) -> None:
     names |= {str(ARTIFACTS): "artifacts", str(RESULTS): "results", str(ROOT): "."}
     for folder in sorted(names, key=len, reverse=True):
         text = text.replace(folder, names[folder])
-    target.parent.mkdir(parents=True, exist_ok=True)
+    away.mkdir(parents=True, exist_ok=True)
     records.write_whole(target, text + "\n")
 
 
@@ -213,7 +212,8 @@ def reproduce(steps: Graph, jobs: int) -> int:
     waits = TopologicalSorter({step: steps[step] & set(must) for step in steps if step in must})
     running: dict[int, tuple[Step, subprocess.Popen, float]] = {}  # by slot
     print(f"{len(must)} of {len(steps)} steps must run", flush=True)
-    needs = {need for step in must for need in dict(settings(step)).items() if need[0] in NEEDS}
+    pairs = (pair for step in must for pair in dict(settings(step)).items() if pair[0] in NEEDS)
+    needs = {(kind, one) for kind, v in pairs for one in ([v] if isinstance(v, str) else v)}
     if needs := sorted(need for need in needs if need[1].split(":")[0] not in LOCAL):
         with get_context("spawn").Pool(1) as apart:  # no torch and no vectors in this process
             apart.starmap(_load, needs)

@@ -233,7 +233,6 @@ def test_an_arm_has_a_reference_and_one_with_a_teacher_of_its_own_a_row_of_its_o
     arms["mine"] = arms["mine"].model_copy(update={"against": "other"})
     for stage, accuracy in (("teacher", 0.95), ("transfer-set", 0.95), ("student", 0.88)):
         put("other", accuracy, stage=stage)
-    put("distilled", 0.9, stage="transfer-set")
     put("mine", 0.9, stage="transfer-set")
     put("mine", 0.84)
     (ours, row), gains = table(), ablation()

@@ -211,6 +211,13 @@ def test_outside_a_clone_one_line_says_where_to_run(tmp_path, monkeypatch):
     assert raw.getvalue() == b"caf?\n"  # characters that a terminal lacks are replaced
 
 
+def test_what_cannot_be_had_is_said_before_the_first_step(smoke, monkeypatch):
+    change(monkeypatch, "sst2", "student", vectors=["random:8", "/gone/v"])
+    monkeypatch.setattr(run, "_start", None)
+    with pytest.raises(run.StepError, match="vectors '/gone/v' cannot be loaded; check"):
+        run.reproduce(run.graph("smoke", ["sst2"], [0], False), 1)
+
+
 def test_two_runs_at_once_do_not_run_one_step_twice(home):
     command = [sys.executable, "-m", "distil.run", "step", "data", "--profile=smoke", "--task=sst2"]
     places = {"DISTIL_RESULTS": str(home / "r"), "DISTIL_ARTIFACTS": str(home / "a")}
@@ -253,10 +260,9 @@ def test_a_copy_has_no_path_of_the_machine_and_its_outputs_reach_the_chapter(hom
     outputs.show(run._kept(step), home / "chapter.ipynb")
     page = nbformat.read(home / "chapter.ipynb", as_version=4)
     assert [cell.source for cell in page.cells] == ["one", "two"] and not page.cells[1].outputs
-    (output,), count = page.cells[0].outputs, page.cells[0].execution_count
+    (output,), ran = page.cells[0].outputs, {"distil": {"commit": "c0ffee", "dirty": False}}
     assert output.text.split("/x") == ["artifacts", "\nresults", "\n.", "\n~", "\n$GLUE_DIR", ""]
-    assert count == 3
-    assert page.metadata == own.metadata | {"distil": {"commit": "c0ffee", "dirty": False}}
+    assert (page.cells[0].execution_count, page.metadata) == (3, own.metadata | ran)
 
 
 WRONG = {
