@@ -30,11 +30,19 @@ class Classifier:
         names = (weights, *FILES[1:])
         if missing := [name for name in names if not (folder / name).is_file()]:
             raise ValueError(f"{folder} is not a saved student: {', '.join(missing)} missing")
-        settings, words, self.labels = (_read(folder / name) for name in FILES[1:])
-        self.pair = settings["pair"]
-        self._ids = {word: number for number, word in enumerate(words)}
-        self._words = _tokenizer(folder / "tokenizer.json")
-        self._logits = _torch(folder) if weights == TORCH else _onnx(folder / weights)
+        try:
+            settings, words, self.labels = (_read(folder / name) for name in FILES[1:])
+            if [len(words), len(self.labels)] != [
+                settings["embeddings"][0],
+                settings["num_labels"],
+            ]:
+                raise ValueError("config.json names another number of words or labels")
+            self._words = _tokenizer(folder / "tokenizer.json")
+            self._logits = _torch(folder) if weights == TORCH else _onnx(folder / weights)
+        except Exception as error:  # a damaged file fails in many ways
+            what = f"cannot load the student in {folder} from its files {', '.join(names)}"
+            raise ValueError(f"{what}: {' '.join(str(error).split()):.200}") from error
+        self.pair, self._ids = settings["pair"], {word: number for number, word in enumerate(words)}
 
     def __call__(self, texts: Any = None) -> list[dict[str, Any]]:
         """Return each text's likeliest label and its probability: ``[{"label", "score"}]``."""

@@ -126,16 +126,10 @@ class SpeedSettings(Checked):
     models: Annotated[list[str], Field(min_length=1)]
 
 
-class Split(Checked):
-    """Where a split is: ``file`` in the task's folder of TSV files, ``hub`` on the hub."""
-
-    file: str
-    hub: str
-
-
 class Task(Checked):
     """One task: its columns, labels, splits and metrics.
 
+    A split of GLUE is a ``file`` in the task's ``folder``, and has a name on the ``hub``.
     ``data`` is the user's file, folder or set of the hub. ``label`` names the label's column and
     ``labels`` its values, in the order of the class numbers (none: the training split's, sorted).
     ``glue_train_rows`` is the size of GLUE's whole training set, 0 for a task of the user's.
@@ -150,7 +144,7 @@ class Task(Checked):
     label: str
     labels: Annotated[list[str], Field(min_length=2, max_length=1000)] = []
     meanings: list[str]
-    splits: dict[str, Split] = {}
+    splits: dict[str, dict[Literal["file", "hub"], str]] = {}
     data: str = ""
     glue_train_rows: int = 0
     f1: str = ""
@@ -196,7 +190,6 @@ class Arm(Checked):
     It is compared with the arm ``against``. No ``tasks`` means every task.
     """
 
-    name: str = ""
     tasks: list[TaskName] = []
     against: str = MAIN
     teacher: Section = {}
@@ -206,7 +199,7 @@ class Arm(Checked):
     @property
     def changes(self) -> dict[str, Section]:
         """The changed settings of each section that the arm changes."""
-        return self.model_dump(exclude={"name", "tasks", "against"}, exclude_defaults=True)
+        return self.model_dump(exclude={"tasks", "against"}, exclude_defaults=True)
 
 
 class Ablation(Checked):
@@ -326,11 +319,9 @@ def _over(base: Any, changes: Any) -> Any:
     return base | {key: _over(base.get(key), value) for key, value in changes.items()}
 
 
-@functools.cache
 def arms(profile_name: str) -> dict[str, Arm]:
     """Return the arms of a profile by name: ``distilled``, ``plain``, then those of the ablation."""
-    found = profile(profile_name).arms
-    return {name: values.model_copy(update={"name": name}) for name, values in found.items()}
+    return profile(profile_name).arms
 
 
 def arm(profile_name: str, name: str, task_name: str = "") -> Arm:

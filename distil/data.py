@@ -71,7 +71,7 @@ def _opened(spec: config.Task, source: str) -> list[tuple[str, str, Rows]]:
         return [(STEMS[n], f"{source}/{n}", _table_rows(spec, raw[n], 1)) for n in kept]
     home = Path(source) if spec.data else folder(spec.name, source)
     if spec.in_paper:
-        files = [(name, home / split.file) for name, split in spec.splits.items()]
+        files = [(name, home / split["file"]) for name, split in spec.splits.items()]
         files = [(name, path) for name, path in files if name in ("train", "dev") or path.exists()]
     elif home.is_file():
         files = [("train", home)]
@@ -148,6 +148,7 @@ def _checked(spec: config.Task, where: str, header: tuple, rows: Rows) -> list[t
         *texts, label = values
         if isinstance(label, bool | int | float) and label == label:  # NaN is not
             label = json.dumps(label)  # true, 1, 1.5
+        label = label.strip() if isinstance(label, str) else label
         for name, value in zip(wanted, (*texts, label or None), strict=True):
             if not isinstance(value, str):
                 what = f"column {name!r}: wanted text, got {value!r:.60}"
@@ -230,7 +231,7 @@ def load_hub(spec: config.Task) -> DatasetDict:
     raw = _download(GLUE_REPOSITORY, spec.name, GLUE_REVISION)
     names = dict(zip(spec.hub_text or spec.text, spec.columns, strict=True))
     names |= {"label": "label", "idx": "idx"}
-    splits = {name: raw[split.hub] for name, split in spec.splits.items() if split.hub in raw}
+    splits = {name: raw[split["hub"]] for name, split in spec.splits.items() if split["hub"] in raw}
     splits = {name: split for name, split in splits.items() if min(split["label"]) >= 0}
     return DatasetDict(splits).select_columns(list(names)).rename_columns(names)
 

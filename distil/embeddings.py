@@ -12,7 +12,7 @@ import mmap
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,23 +37,18 @@ class EmbeddingError(ValueError):
     """Word vectors cannot be read; the message says what was wanted."""
 
 
-class Vocabulary(tuple[str, ...]):
-    """Words in the order of their ids; a mask, and every other word, has the id ``UNKNOWN``."""
+def build_vocabulary(
+    sentences: Iterable[Sequence[str]], extra: Iterable[str] = ()
+) -> dict[str, int]:
+    """Return word -> id: padding, unknown, the sentences' words by frequency, then ``extra`` words.
 
-    words = property(tuple)
-
-    @property
-    def ids(self) -> dict[str, int]:
-        """Return word -> id; each call builds the dictionary."""
-        return {word: number for number, word in enumerate(self)}
-
-
-def build_vocabulary(sentences: Iterable[Sequence[str]], extra: Iterable[str] = ()) -> Vocabulary:
-    """Return padding, unknown, the words of the sentences by frequency, then ``extra`` words."""
+    A mask, and every word that is not there, has the id ``UNKNOWN``.
+    """
     counts = Counter(word for words in sentences for word in words)
     counts.pop(MASK, None)
     ordered = sorted(counts, key=lambda word: (-counts[word], word))
-    return Vocabulary(tuple(dict.fromkeys(itertools.chain(["<pad>", "<unk>"], ordered, extra))))
+    words = dict.fromkeys(itertools.chain(["<pad>", "<unk>"], ordered, extra))
+    return {word: number for number, word in enumerate(words)}
 
 
 def frequent_words(vectors: Sources, limit: int) -> list[str]:
@@ -68,12 +63,14 @@ def frequent_words(vectors: Sources, limit: int) -> list[str]:
     return [word for word, _, _ in itertools.islice(_rows(source), limit)]
 
 
-def load_vectors(vectors: Sources, words: Vocabulary, *, seed: int) -> tuple[torch.Tensor, float]:
+def load_vectors(
+    vectors: Sources, vocabulary: Mapping[str, int], *, seed: int
+) -> tuple[torch.Tensor, float]:
     """Return vectors [V, D] of a vocabulary, and the share of its words that a source has.
 
     Padding is zero; words without a vector are drawn from U(-0.25, 0.25), as in Kim (2014).
     """
-    rng, tables, known = np.random.default_rng(seed), [], set()
+    rng, tables, known, words = np.random.default_rng(seed), [], set(), list(vocabulary)
     for source in [vectors] if isinstance(vectors, str) else vectors:
         random = re.fullmatch(r"random:([1-9]\d*)", source)
         look_up = _piece_means if source.startswith(PIECES) else _look_up
@@ -83,8 +80,8 @@ def load_vectors(vectors: Sources, words: Vocabulary, *, seed: int) -> tuple[tor
         shape = len(words), int(random[1]) if random else len(next(iter(found.values())))
         table = rng.uniform(-UNKNOWN_RANGE, UNKNOWN_RANGE, shape).astype(np.float32)
         table[PAD] = 0
-        for number, word in enumerate(words):
-            table[number] = found.get(word, table[number])
+        for word in found:
+            table[vocabulary[word]] = found[word]
         tables.append(table)
         known |= found.keys()
     return torch.from_numpy(np.hstack(tables)), len(known) / max(1, len(words) - 2)

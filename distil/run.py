@@ -301,8 +301,9 @@ def _command(options: argparse.Namespace) -> int:
     if options.command == "step":
         stage, trained = options.stage, options.stage in config.STAGES
         task = config.task(options.task).name if trained or stage == "data" else ""
-        arm = config.arm(options.profile, options.arm, task).name  # also checks the profile
-        run_step(Step(stage, options.profile, task, arm if trained else "", options.seed))
+        config.arm(options.profile, options.arm, task)  # it checks profile, arm and task
+        arm = options.arm if trained else ""
+        run_step(Step(stage, options.profile, task, arm, options.seed))
         return 0
     tasks = [config.task(task).name for task in options.tasks]
     if not tasks or not options.seeds or options.jobs < 0:

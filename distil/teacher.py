@@ -40,16 +40,13 @@ class ModelError(RuntimeError):
     """A model cannot be used, or it computes numbers that are not finite."""
 
 
-def precision(setting: str) -> str:
+def number_format(setting: str) -> str:
     """Return ``bfloat16`` or ``float32``; ``auto`` is bfloat16 where the processor supports it."""
     cpu = torch.cpu.get_capabilities()
     native = cpu.get("amx_bf16", False) or cpu.get("avx512_bf16", False)
     if torch.cuda.is_available():
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     return {"auto": "bfloat16" if native else "float32"}.get(setting, setting)
-
-
-_precision = precision  # ``predict_logits`` has an argument of that name
 
 
 def resolve(model: str, texts: Texts = ()) -> tuple[str, str | None]:
@@ -263,7 +260,7 @@ def _arguments(
         output_dir=str(work),
         num_train_epochs=settings.epochs,
         train_sampling_strategy="group_by_length",
-        bf16=precision(settings.precision) == "bfloat16",
+        bf16=number_format(settings.precision) == "bfloat16",
         use_cpu=device().type == "cpu",
         metric_for_best_model="accuracy",
         logging_strategy="no",
@@ -316,7 +313,7 @@ def predict_logits(
     encoded = encode(tokenizer, list(zip(*numbers, strict=True)), max_length)
     lengths = np.array([len(ids) for ids in encoded["input_ids"]])
     logits = torch.empty(len(lengths), model.config.num_labels, device=device())  # read once
-    model.eval().to(device(), dtype=getattr(torch, _precision(precision)))
+    model.eval().to(device(), dtype=getattr(torch, number_format(precision)))
     network = FastBert(model) if fits(model) else model
     collate = transformers.DataCollatorWithPadding(tokenizer)
     bar = tqdm(total=len(lengths), desc="labelling", unit="example", disable=not progress)

@@ -20,16 +20,13 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture
 def configs(tmp_path, monkeypatch):
     """Return a function that writes ``<name>.yaml`` to a copy of configs/, which is then read."""
-    caches = (config.tasks, config.profile, config.arms)
     shutil.copytree(config.CONFIGS, tmp_path / "configs")
     monkeypatch.setattr(config, "CONFIGS", tmp_path / "configs")
 
     def write(name, text):
         (tmp_path / "configs" / f"{name}.yaml").write_text(text, encoding="utf-8")
-        for cached in caches:
-            cached.cache_clear()
+        config.tasks.cache_clear(), config.profile.cache_clear()
 
     write("mine", "")
     yield write
-    for cached in caches:
-        cached.cache_clear()
+    config.tasks.cache_clear(), config.profile.cache_clear()

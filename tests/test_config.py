@@ -20,7 +20,7 @@ WRONG = [(text, text.split(":")[0]) for text in FAULTS] + [
     ("student: {synthetic: 1.5}", "synthetic: Input should be less than or equal to 1, got"),
     ("transfer_set: {p_mask: 0.9, p_pos: 0.2}", "p_mask + p_pos must not exceed 1"),
     ("techer: {epochs: 1}", "unknown key 'techer': this section has data, teacher, "),
-    ("arms: {odd: {studnt: {lr: 1.0}}}", "arms.odd: unknown key 'studnt': this section has name"),
+    ("arms: {odd: {studnt: {lr: 1.0}}}", "arms.odd: unknown key 'studnt': this section has tasks"),
     ("arms: {odd: {student: {lx: 1.0}}}", "student: StudentSettings: unknown key 'lx'"),
     ("arms: {Odd: {}}", "arms.Odd.[key]: String should match pattern "),
     ("student: [", "not valid YAML"),

@@ -68,7 +68,7 @@ FILES = {  # name: (task, content of train.tsv, what the error says or OK)
 def glue_folder(tmp_path, spec, train):
     (tmp_path / spec.folder).mkdir()
     for split in spec.splits.values():
-        (tmp_path / spec.folder / split.file).write_bytes(train)
+        (tmp_path / spec.folder / split["file"]).write_bytes(train)
     return str(tmp_path)
 
 
@@ -93,7 +93,7 @@ def test_a_file_is_read_and_prepared_or_refused_in_one_line(name, tmp_path):
 
 @pytest.mark.parametrize("ending, inside", [("\n", "\r"), ("\r\n", "\r"), ("\r", "\n")])
 def test_texts_and_labels_come_as_the_file_has_them(tmp_path, ending, inside):
-    text = f'\ufeffsentence\tlabel#" it {inside} begins \t1##café ☕ \t0#'.replace("#", ending)
+    text = f'\ufeffsentence\tlabel#" it {inside} begins \t1 ##café ☕ \t0#'.replace("#", ending)
     rows = load_task("sst2", glue_folder(tmp_path, SST2, text.encode()))["train"]
     assert rows["sentence1"][:] == [f'" it {inside} begins ', "café ☕ "]
     assert rows["label"][:] == [1, 0] and rows["idx"][:] == [0, 1]
@@ -305,7 +305,7 @@ def hub_set(spec):
     texts, made = spec.hub_text or spec.text, {}
     features = {column: Value("string") for column in texts}
     features |= {"label": ClassLabel(names=names), "idx": Value("int32")}
-    for split in [*(split.hub for split in spec.splits.values()), "test"]:
+    for split in [*(split["hub"] for split in spec.splits.values()), "test"]:
         rows = {column: [f"{split} {column} {i}" for i in range(4)] for column in texts}
         rows |= {"label": [-1] * 4 if split == "test" else [1, 0, 1, 1], "idx": [0, 1, 2, 3]}
         made[split] = Dataset.from_dict(rows, Features(features))
@@ -322,7 +322,7 @@ def test_glue_is_read_as_the_hub_has_it_and_one_out_of_reach_is_one_line(monkeyp
     for name, rows in splits.items():
         assert rows.column_names == [*spec.columns, "label", "idx"]
         for column, theirs in zip(spec.columns, spec.hub_text or spec.text, strict=True):
-            assert rows[column][:] == [f"{spec.splits[name].hub} {theirs} {i}" for i in range(4)]
+            assert rows[column][:] == [f"{spec.splits[name]['hub']} {theirs} {i}" for i in range(4)]
         assert rows["label"][:] == [1, 0, 1, 1] and rows["idx"][:] == [0, 1, 2, 3]
     assert spec is not MNLI or splits["dev"].features["label"].names == list(MNLI.labels)
     load.side_effect = OSError("no route\n" + "x" * 999)

@@ -25,11 +25,11 @@ MADE_OF |= {"student": {"transfer-set/shard": "a"}}
 
 @pytest.fixture
 def arms(monkeypatch):
-    found = {"distilled": config.Arm(name="distilled", tasks=[])}
+    found = {"distilled": config.Arm()}
     for name, changes in LEARNT.items():
         tasks = [] if name == "plain" else ["sst2"]
-        found[name] = config.Arm(name=name, tasks=tasks, student=changes)
-    found["mine"] = config.Arm(name="mine", tasks=["sst2"], transfer_set={"p_mask": 0.0})
+        found[name] = config.Arm(tasks=tasks, student=changes)
+    found["mine"] = config.Arm(tasks=["sst2"], transfer_set={"p_mask": 0.0})
     monkeypatch.setattr(config, "arms", lambda profile: found)
 
 
@@ -229,7 +229,7 @@ def test_arms_are_judged_on_dev_and_test_where_neither_chose_an_epoch(results):
 
 def test_an_arm_has_a_reference_and_one_with_a_teacher_of_its_own_a_row_of_its_own(results):
     arms = config.arms("p")
-    arms["other"] = config.Arm(name="other", teacher={"model": "packages-mpnet"})
+    arms["other"] = config.Arm(teacher={"model": "packages-mpnet"})
     arms["mine"] = arms["mine"].model_copy(update={"against": "other"})
     for stage, accuracy in (("teacher", 0.95), ("transfer-set", 0.95), ("student", 0.88)):
         put("other", accuracy, stage=stage)

@@ -127,7 +127,7 @@ def labelling(texts: list[str], repeats: int) -> Rates:
     (plain, _), (model, tokenizer) = (bert.load(folder, 2) for _ in range(2))
     few, budget = texts[:1500], config.settings("offline", "transfer-set", "sst2").token_budget
     ours = partial(bert.predict_logits, model, tokenizer, [texts], token_budget=budget)
-    a, b = torch.randn(2, 2048, 2048).to(getattr(torch, bert.precision("auto")))
+    a, b = torch.randn(2, 2048, 2048).to(getattr(torch, bert.number_format("auto")))
     slow, fast, product = median_seconds(
         repeats,
         partial(plain_labelling, plain.eval(), tokenizer, few),
@@ -252,7 +252,7 @@ def main() -> None:
     texts, targets = [" ".join(one) for one in sentences], np.zeros(len(sentences), np.int64)
     extra = embeddings.frequent_words("packages", 10_000)
     vocabulary = embeddings.build_vocabulary(sentences, extra)
-    column = Column.of(texts, vocabulary.ids)
+    column = Column.of(texts, vocabulary)
     logits = np.random.default_rng(0).normal(size=(len(texts), 2)).astype(np.float32)
     vectors, _ = embeddings.load_vectors("packages", vocabulary, seed=0)
     found: dict[str, Any] = {"dataset": data.dataset_name("sst2", source, len(split))}

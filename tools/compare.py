@@ -127,7 +127,7 @@ def of_teacher(step: records.Step) -> tuple[Answer, float]:
     labels, length = len(step.spec.labels), settings["max_length"]
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     model, tokenizer = teacher.load(folder, labels, max_length=length)
-    model.eval().to(getattr(torch, teacher.precision(settings["precision"])))
+    model.eval().to(getattr(torch, teacher.number_format(settings["precision"])))
     network = fastbert.FastBert(model) if fastbert.fits(model) else model
 
     @torch.inference_mode()

@@ -69,7 +69,7 @@ def labelling(shape: dict, rows: int) -> dict:
         with mock.patch.object(teacher, "device", lambda where=where: where):
             options = {"token_budget": 16384, "precision": "float32", "progress": False}
             logits.append(teacher.predict_logits(model, tokenizer, few, **options))
-    options["precision"] = teacher.precision("auto")
+    options["precision"] = teacher.number_format("auto")
     teacher.predict_logits(model, tokenizer, few, **options)  # warms up
     began = time.perf_counter()
     teacher.predict_logits(model, tokenizer, [texts], **options)
