@@ -1,5 +1,6 @@
 """Draws the figures of chapters 06 and 07 in one style, for white and for dark pages."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -126,14 +127,16 @@ def latency(results: Results) -> Figure:
     taught = {run.record["config"]["model"]: report.score([run], "dev").mean for run in runs}
     times = {one["name"]: one["ms_single"] for one in speed.record["models"] if "ms_single" in one}
     times |= {name: float(np.median(ms)) for name, ms in speed.record.get("dev_ms", {}).items()}
-    found = [("plain", "student", row["plain"].mean)]
-    for name, accuracy in forms.items():
-        found.append(("distilled", name, row["distilled"].mean + accuracy - forms["student"]))
+    gain, found = row["distilled"].mean - forms.get("student", 0), []
+    found += [("distilled", name, gain + accuracy) for name, accuracy in forms.items()]
     found += [("teacher", name, taught[model]) for name, model in TIMED.items() if model in taught]
     figure, axes = plt.subplots(figsize=(WIDTH, 4.6))
-    for model, name, accuracy in (one for one in found if one[1] in times):
+    found = sorted((one for one in found if one[1] in times), key=lambda one: times[one[1]])
+    axes.plot(times["student"], 100 * row["plain"].mean, **LOOKS["plain"] | {"ls": "", "ms": 9})
+    for (model, name, accuracy), side in zip(found, itertools.cycle((1, -1)), strict=False):
         axes.plot(times[name], 100 * accuracy, **LOOKS[model] | {"ls": "", "ms": 9})
-        place = {"xytext": (4, 7), "textcoords": "offset points", "rotation": 45, "fontsize": 9}
+        place = {"xytext": (3, 7 * side), "textcoords": "offset points", "fontsize": 9}
+        place |= {"rotation": 45 * side, "va": "bottom" if side > 0 else "top"}
         axes.annotate(name.removeprefix("student-"), (times[name], 100 * accuracy), **place)
         if TIMED.get(name) == teacher.record["config"]["model"]:
             gold = teacher.predictions["dev"]

@@ -3,7 +3,7 @@
 The plain ways are what one would write first: labelling unsorted, in float32 and batches of 32;
 training through packed ``nn.LSTM`` and dense AdaDelta; inference by the same network. Then
 ``bench_scale.py`` makes transfer sets up to MNLI's size, each in a process of its own. Writes
-``results/bench.json``, its figure, and the tables of ``docs/speed.md``.
+``results/bench.json`` and the tables of ``docs/speed.md``.
 """
 
 import argparse
@@ -19,11 +19,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence
+from tqdm import tqdm
 
 from distil import (
     augment,
@@ -148,7 +147,7 @@ def training(examples: Examples, vectors: Tensor, repeats: int) -> Rates:
 
     def epoch() -> None:
         optimizer = train.LazyAdadelta(model.parameters(), lr=settings.lr, rho=settings.rho)
-        train._epoch(model, examples, optimizer, settings, 0, 0, lambda _: None)
+        train._epoch(model, examples, optimizer, settings, [0, 0], tqdm(disable=True))
 
     plainly = partial(plain_epoch, plain, examples, settings.batch_size)
     slow, fast = median_seconds(repeats, plainly, epoch)
@@ -219,26 +218,6 @@ def tables(found: dict[str, Any]) -> str:
     return "\n".join([*lines, f"{memory} of memory. Measured on {where}."])
 
 
-def figure(found: dict[str, Any]) -> Figure:
-    """Draw the ratio of each stage, and how time and memory grow with the pairs."""
-    stages = {name: part for name, part in found.items() if isinstance(part, dict)}
-    ratios = {name: part["ratio"] for name, part in stages.items() if "ratio" in part}
-    drawing, (left, right) = plt.subplots(1, 2, figsize=(11, 3), layout="constrained")
-    bars = left.barh(list(ratios), list(ratios.values()), color="0.4")
-    left.bar_label(bars, fmt="%.1fx", padding=4)
-    left.axvline(1, color="0.1", linestyle="--", linewidth=1, label="the plain way")
-    left.set(title="Throughput against the plain way", xlabel="times as fast")
-    left.margins(x=0.15)
-    pairs = [row["pairs"] for row in found["scale"]]
-    for key, name, style in (("seconds", "seconds", "o-"), ("memory_mb", "memory (MB)", "s--")):
-        right.loglog(pairs, [row[key] for row in found["scale"]], style, color="0.3", label=name)
-    right.set(title="Transfer set of pairs, up to MNLI's size", xlabel="source pairs")
-    for axes in (left, right):
-        axes.legend(frameon=False)
-        axes.spines[["top", "right"]].set_visible(False)
-    return drawing
-
-
 def main() -> None:
     """Measure everything and write it down."""
     parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
@@ -272,7 +251,6 @@ def main() -> None:
     found["growth"] = {key: slope(found["scale"], key) for key in ("seconds", "memory_mb")}
     found |= records.provenance()
     records.write_whole(records.RESULTS / "bench.json", json.dumps(found, indent=1) + "\n")
-    figure(found).savefig(records.RESULTS / "figures" / "bench.png", dpi=130)
     head, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     records.write_whole(PAGE, f"{head}{BEGIN}\n{tables(found)}\n{END}{rest.partition(END)[2]}")
 
