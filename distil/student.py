@@ -9,7 +9,8 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from distil import load as classify  # noqa: F401, the name that chapter 04 uses
+from distil import FILES  # noqa: F401, for chapter 04
+from distil import load as classify  # noqa: F401, for chapter 04
 
 UNKNOWN_RANGE = 0.25  # Kim (2014): words without a vector are drawn from U(-0.25, 0.25)
 MAX_WORDS = 512  # a longer text is cut: its whole batch would be padded to its length
