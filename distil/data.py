@@ -141,9 +141,9 @@ def _checked(spec: config.Task, where: str, header: tuple, rows: Rows) -> list[t
     (place, columns), wanted, found = header, (*spec.text, spec.label), []
     remedy = "correct it or remove the row; a test without labels may go"
     if missing := [name for name in wanted if columns.count(name) != 1]:
-        what = f"{spec.title} needs {wanted}, the header has {str(columns)[:200]}"
+        what = f"wanted a header with {wanted}, got {str(columns)[:200]}"
         kind = "two columns" if missing[0] in columns else "no column"
-        raise DataError(f"{where}, {place}: {kind} {missing[0]!r}; {what}")
+        raise DataError(f"{where}, {place}: {kind} {missing[0]!r}: {what}")
     for place, values in rows:
         *texts, label = values
         if isinstance(label, bool | int | float) and label == label:  # NaN is not

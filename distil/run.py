@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from graphlib import TopologicalSorter
 from multiprocessing import get_context
 from pathlib import Path
@@ -215,8 +216,8 @@ def reproduce(steps: Graph, jobs: int) -> int:
     pairs = (pair for step in must for pair in dict(settings(step)).items() if pair[0] in NEEDS)
     needs = {(kind, one) for kind, v in pairs for one in ([v] if isinstance(v, str) else v)}
     if needs := sorted(need for need in needs if need[1].split(":")[0] not in LOCAL):
-        with get_context("spawn").Pool(1) as apart:  # no torch and no vectors in this process
-            apart.starmap(_load, needs)
+        with ProcessPoolExecutor(1, get_context("spawn")) as apart:  # no torch in this process
+            list(apart.map(_load, *zip(*needs, strict=True)))
     waits.prepare()
     while running or (waits and not failed):
         ready = sorted([*ready, *waits.get_ready()], key=list(steps).index)

@@ -98,6 +98,7 @@ def load(
     Raises ModelError if files are missing, or if it cannot read ``max_length`` word pieces.
     """
     transformers.logging.set_verbosity_error()  # we say which weights are new
+    transformers.logging.disable_progress_bar()
     safe = {"revision": revision, "trust_remote_code": False}
     task = {"num_labels": num_labels, "problem_type": "single_label_classification"}
     options = {"use_safetensors": True, "dtype": torch.float32, "ignore_mismatched_sizes": True}
@@ -119,7 +120,6 @@ def load(
         raise ModelError(f"{said}. Give a folder with {wanted}") from error
     if resized:
         print(f"{Path(name).name}: a new output layer; its own is not for {num_labels} labels")
-    transformers.logging.disable_progress_bar()  # it would also count the files that we write
     return model, tokenizer
 
 

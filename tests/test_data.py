@@ -154,7 +154,7 @@ FAULTY = [
     ("a.csv", b"text,kind\na,x\ncaf\xe9,y\n", r"a\.csv: .*Row #3.* UTF8"),
     ("a.csv", b"text,kind\na,x\nb,\n", r"a\.csv, row 3, column 'kind': .* without labels may go$"),
     ("a.csv", b"text,kind,text\na,x,b\n", r"a\.csv: .*text.* exists 2 times"),
-    ("a.csv", b"x,y\na,b\n", r"a\.csv, row 1: no column 'text'.*has \['x', 'y'\]"),
+    ("a.csv", b"x,y\na,b\n", r"a\.csv, row 1: no column 'text': .*got \['x', 'y'\]"),
     ("a.csv", b"text,kind\na,x\nb,x\n", r"mine: labels: List should have at least 2"),
     ("a.jsonl", b'{"text":"a","kind":1}\n{"text":"b" "kind":2}\n', r"a\.jsonl: .* in row 2;"),
     ("a.jsonl", b'{"text":"a","kind":1}\n{"kind":2}\n', r"row 2, column 'text': .* got None"),
