@@ -111,6 +111,7 @@ class StudentSettings(Checked):
     patience: CountOrNone
     batch_size: Count
     lr: Annotated[float, Field(gt=0)]
+    schedule: Literal["constant", "linear"]
     rho: Annotated[float, Field(gt=0, lt=1)]
 
 

@@ -12,7 +12,7 @@ import mmap
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from distil.words import MASK
 PIECES = "pieces:"
 NUMBERS = re.compile(rb"(?i)( [-+]?(\.?\d|nan|inf)\S*)*$")  # at the end of a line of text
 Sources = str | Sequence[str]  # the setting ``vectors``
+Vocabulary = dict[str, int]  # word -> id, in the order of the ids
 Rows = Iterator[tuple[str, str, Any]]  # a word, its place in the source, numbers of its vector
 
 
@@ -37,10 +38,8 @@ class EmbeddingError(ValueError):
     """Word vectors cannot be read; the message says what was wanted."""
 
 
-def build_vocabulary(
-    sentences: Iterable[Sequence[str]], extra: Iterable[str] = ()
-) -> dict[str, int]:
-    """Return word -> id: padding, unknown, the sentences' words by frequency, then ``extra`` words.
+def build_vocabulary(sentences: Iterable[Sequence[str]], extra: Iterable[str] = ()) -> Vocabulary:
+    """Return padding, unknown, the words of the sentences by frequency, then ``extra`` words.
 
     A mask, and every word that is not there, has the id ``UNKNOWN``.
     """
@@ -63,14 +62,12 @@ def frequent_words(vectors: Sources, limit: int) -> list[str]:
     return [word for word, _, _ in itertools.islice(_rows(source), limit)]
 
 
-def load_vectors(
-    vectors: Sources, vocabulary: Mapping[str, int], *, seed: int
-) -> tuple[torch.Tensor, float]:
+def load_vectors(vectors: Sources, ids: Vocabulary, *, seed: int) -> tuple[torch.Tensor, float]:
     """Return vectors [V, D] of a vocabulary, and the share of its words that a source has.
 
     Padding is zero; words without a vector are drawn from U(-0.25, 0.25), as in Kim (2014).
     """
-    rng, tables, known, words = np.random.default_rng(seed), [], set(), list(vocabulary)
+    rng, tables, known, words = np.random.default_rng(seed), [], set(), list(ids)
     for source in [vectors] if isinstance(vectors, str) else vectors:
         random = re.fullmatch(r"random:([1-9]\d*)", source)
         look_up = _piece_means if source.startswith(PIECES) else _look_up
@@ -81,7 +78,7 @@ def load_vectors(
         table = rng.uniform(-UNKNOWN_RANGE, UNKNOWN_RANGE, shape).astype(np.float32)
         table[PAD] = 0
         for word in found:
-            table[vocabulary[word]] = found[word]
+            table[ids[word]] = found[word]
         tables.append(table)
         known |= found.keys()
     return torch.from_numpy(np.hstack(tables)), len(known) / max(1, len(words) - 2)

@@ -212,7 +212,11 @@ def _epoch(
     total = torch.zeros((), dtype=torch.float64, device=where)  # read once per epoch, not per step
     order = np.random.default_rng(seed_and_epoch)
     soft = {"objective": settings.objective, "temperature": settings.temperature}
-    for rows in bucketed_batches(train.lengths, settings.batch_size, rng=order):
+    batches = list(bucketed_batches(train.lengths, settings.batch_size, rng=order))
+    for step, rows in enumerate(batches, start=seed_and_epoch[1] * len(batches)):
+        if settings.schedule == "linear":  # after the last epoch the rate would be 0
+            share_left = 1 - step / (settings.epochs * len(batches))
+            optimizer.param_groups[0]["lr"] = settings.lr * share_left
         optimizer.zero_grad()
         z, target = student(*train.inputs(rows, where)), send(targets[rows], where)
         of_teacher = None if logits is None else send(logits[rows], where)

@@ -12,7 +12,7 @@ import torch
 import transformers
 from torch.nn import functional
 
-from distil import augment, config, metrics, records, student, train
+from distil import augment, config, metrics, student, train
 
 CHAPTERS = {path.stem[:2]: path for path in (config.ROOT / "notebooks").glob("0*.ipynb")}
 SAME = {  # (chapter, function in a cell) -> the function of distil
@@ -101,4 +101,3 @@ def test_a_chapter_is_more_than_plumbing(chapter):
 def test_the_readme_is_short():
     words = (config.ROOT / "README.md").read_text(encoding="utf-8").split()
     assert len(words) <= 950, len(words)
-    assert records.NOTEBOOKS["data"] + ".ipynb" in " ".join(words)

@@ -26,7 +26,7 @@ from distil.student import BiLSTMStudent
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = {"alpha": 0.0, "objective": "mse", "temperature": 1.0, "epochs": 4, "patience": 0}
-SETTINGS |= {"batch_size": 16, "lr": 1.0, "rho": 0.95}
+SETTINGS |= {"batch_size": 16, "lr": 1.0, "rho": 0.95, "schedule": "constant"}
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
@@ -118,14 +118,16 @@ def accuracy(student):
     return (train.predict(student, examples).argmax(axis=1) == examples.targets).mean()
 
 
-@pytest.mark.parametrize("seed, alpha, objective", [(0, 0.0, "mse"), (2, 0.3, "kl")])
-def test_the_loop_takes_the_steps_of_a_plain_one(seed, alpha, objective, tmp_path):
-    """It has PyTorch's own optimizer, so the vectors are frozen, and nothing that saves time."""
+@pytest.mark.parametrize("seed, alpha, objective, end", [(0, 0.0, "mse", 1), (2, 0.3, "kl", 0)])
+def test_the_loop_takes_the_steps_of_a_plain_one(seed, alpha, objective, end, tmp_path):
+    """It is all PyTorch's own, so the vectors are frozen, and nothing in it saves time."""
     student, plain, examples = new_student("static", 0.5), new_student("static", 0.5), problem()
     loss_of = {"alpha": alpha, "objective": objective, "temperature": 3.0}
-    history = fit(student, tmp_path / "c.pt", seed=seed, lr=0.7, rho=0.9, **loss_of)
+    rest = {"lr": 0.7, "rho": 0.9, "schedule": ("linear", "constant")[end]}
+    history = fit(student, tmp_path / "c.pt", seed=seed, **rest, **loss_of)
     weights = [parameter for parameter in plain.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adadelta(weights, lr=0.7, rho=0.9)
+    falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, end, total_iters=4 * 10)
     losses, scores, states = [], [], []
     for epoch in range(4):
         torch.manual_seed(1000 * seed + epoch)
@@ -137,6 +139,7 @@ def test_the_loop_takes_the_steps_of_a_plain_one(seed, alpha, objective, tmp_pat
             loss = train.distillation_loss(z, *given, **loss_of)
             loss.backward()
             optimizer.step()
+            falling.step()
             total += loss.item() * len(rows) / len(examples)
         losses.append(total)
         scores.append(accuracy(plain))
@@ -206,10 +209,8 @@ def test_chapter_04_trains_on_no_held_out_row(arm, monkeypatch):
     step = SimpleNamespace(sibling=lambda stage: SimpleNamespace(files=lambda: None))
     names = vars(batching) | {"np": np, "student": student_module, "transfer": transfer}
     names |= {"augment": augment, "config": config, "arm": arm, "step": step, "seed": 0}
-    names |= {
-        "spec": SimpleNamespace(columns=("sentence1",)),
-        "ids": {r: int(r) for r in rows[:200]},
-    }
+    names |= {"spec": SimpleNamespace(columns=("sentence1",))}
+    names |= {"vocabulary": {row: int(row) for row in rows[:200]}}
     names |= {"splits": {"train": split, "dev": split}, "held_out": 0.3, "train": train}
     names |= {"alpha": float(arm == "plain"), "synthetic": float(arm != "plain")}
     cells = nbformat.read(ROOT / "notebooks" / "04_student.ipynb", 4).cells
