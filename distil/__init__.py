@@ -27,9 +27,6 @@ class Classifier:
     """
 
     def __init__(self, folder: Path, weights: str) -> None:
-        names = (weights, *FILES[1:])
-        if missing := [name for name in names if not (folder / name).is_file()]:
-            raise ValueError(f"{folder} is not a saved student: {', '.join(missing)} missing")
         try:
             settings, words, self.labels = (_read(folder / name) for name in FILES[1:])
             if [len(words), len(self.labels)] != [
@@ -40,7 +37,7 @@ class Classifier:
             self._words = _tokenizer(folder / "tokenizer.json")
             self._logits = _torch(folder) if weights == TORCH else _onnx(folder / weights)
         except Exception as error:  # a damaged file fails in many ways
-            what = f"cannot load the student in {folder} from its files {', '.join(names)}"
+            what = f"cannot load a student from {weights}, {', '.join(FILES[1:])} in {folder}"
             raise ValueError(f"{what}: {' '.join(str(error).split()):.200}") from error
         self.pair, self._ids = settings["pair"], {word: number for number, word in enumerate(words)}
 
@@ -102,7 +99,7 @@ def _read(path: Path) -> Any:
 def _tokenizer(path: Path) -> Callable[[str], list[str]]:
     """Return a function from a text to its words. A release has the rules in a file of its own."""
     if not path.is_file():
-        from distil.student import MAX_WORDS
+        from distil.batching import MAX_WORDS
         from distil.words import tokenize
 
         return lambda text: tokenize(text)[:MAX_WORDS]

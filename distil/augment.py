@@ -1,9 +1,6 @@
 """Makes the sentences of the transfer set from the training sentences (paper section 3.3).
 
-Where the paper is silent, we chose: an n-gram longer than the sentence keeps the whole sentence;
-replacements are drawn from tokens, not types, so a word may be replaced by itself; for pairs the
-``n_iter`` samples cycle through 'first', 'second', 'both'. The authors' published code differs: its
-n-gram rule is off by default, never draws the last window, and stops early on short sentences.
+docs/method.md says what was chosen where the paper is silent, and where the authors' code differs.
 """
 
 import hashlib
@@ -30,15 +27,12 @@ def augment(
     p_ng: float,
     rng: Rng,
 ) -> list[str]:
-    """Return one synthetic sentence.
+    """Return one synthetic sentence; all randomness comes from ``rng.random()``.
 
-    Args:
-        tokens: words of the sentence; ``tags``: their part-of-speech tags, one per word.
-        unigrams_by_tag: every token of the training text under its tag, repeats included: a uniform
-            draw from a list is then a draw from the unigram distribution within the tag.
-        p_mask, p_pos: one draw X per word: X < p_mask masks it, else X < p_mask + p_pos replaces.
-        p_ng: probability that only an n-gram of the result is kept, n uniform on 1..5.
-        rng: all randomness comes from ``rng.random()``.
+    ``unigrams_by_tag`` has every token of the training text under its tag, repeats included, so a
+    uniform draw is one from the unigram distribution within the tag. There is one draw X per word:
+    X < p_mask masks it, else X < p_mask + p_pos replaces it by a word of the same tag. With
+    probability p_ng only an n-gram of the result is kept, with n uniform on 1..5.
     """
     if len(tokens) != len(tags):
         raise ValueError(f"every word needs one tag, got {len(tokens)} words and {len(tags)} tags")
@@ -81,21 +75,17 @@ class Trigrams:
             for end in range(1, len(whole)):
                 for start in range(max(0, end - 2), end + 1):
                     self.after.setdefault(tuple(whole[start:end]), []).append(whole[end])
-        self.kinds = {context: len(set(words)) for context, words in self.after.items()}
+        self.trust = {c: len(w) / (len(w) + len({*w})) for c, w in self.after.items()}
 
     def sentence(self, start: Sequence[str], rng: Rng) -> list[str]:
         """Return a sentence that begins with the words of ``start``."""
         words = ["", *start]
         while len(words) == 1 or words[-1]:
             context = tuple(words[-2:])
-            while context and rng.random() >= self._trust(context):
+            while context and rng.random() >= self.trust.get(context, 0):
                 context = context[1:]
             words.append(self.after[context][int(rng.random() * len(self.after[context]))])
         return words[1:-1]
-
-    def _trust(self, context: tuple[str, ...]) -> float:
-        seen = len(self.after.get(context, ()))
-        return seen / (seen + self.kinds[context]) if seen else 0.0
 
 
 class Sample(NamedTuple):
@@ -115,10 +105,11 @@ def transfer_set(
     seed: int,
     **rates: float,
 ) -> Iterator[Sample]:
-    """Yield the real examples, then ``n_iter`` draws from each, without duplicates.
+    """Yield the real examples, then the synthetic ones row by row, all without duplicates.
 
     ``sentences`` and ``tags`` hold one column, or two for pairs; ``rates`` are ``augment``'s three.
-    Then follow ``n_trigram`` sentences that a trigram model continues from the row's first word.
+    A row gives ``n_iter`` samples by the rules, then ``n_trigram`` sentences that a trigram model
+    continues from the row's first word.
     Each row draws with its own seed (seed, row), so its draws do not depend on the other rows.
     """
     rng = random.Random()  # seeded for each row: a new one per row would cost as much again

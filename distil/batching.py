@@ -11,6 +11,7 @@ from torch import Tensor
 
 PAD, UNKNOWN = 0, 1  # the first two word ids of every vocabulary
 BATCHES_PER_BUCKET = 50
+MAX_WORDS = 512  # a longer text is cut: its whole batch would be padded to its length
 
 
 @functools.cache
@@ -64,7 +65,7 @@ class Column:
         """Encode sentences (words joined by spaces); a word takes four bytes, so millions fit."""
         flat, offsets = array("i"), array("q", [0])
         for text in sentences:
-            flat.extend(encode(text.split(), ids))
+            flat.extend(encode(text.split()[:MAX_WORDS], ids))
             offsets.append(len(flat))
         return cls(np.frombuffer(flat, np.int32), np.frombuffer(offsets, np.int64))
 

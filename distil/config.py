@@ -1,4 +1,4 @@
-"""Settings, tasks and arms: reads configs/ and checks every value before a step starts.
+"""Settings, tasks and arms: reads configs/ and checks types and ranges before a step starts.
 
 ``configs/paper.yaml`` holds every setting. Another profile holds only what differs from it.
 An arm is a variant of the method (``distilled``, ``plain``, ``no-mask``): it changes settings from
@@ -18,12 +18,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS, TOY = ROOT / "configs", ROOT / "distil" / "toy"
 MAIN, PLAIN = "distilled", "plain"  # the full method, and the student that sees gold labels alone
-STAGES = ("teacher", "transfer-set", "student")  # in the order of the method; an arm changes one
+STAGES = ("teacher", "transfer-set", "student")  # in the order of the method
 NAME, HUB = "[a-z0-9][a-z0-9-]*", r"([\w.-]+/[\w.-]+)@([0-9a-f]{40})"
 
 Count = Annotated[int, Field(ge=1)]
-CountOrNone = Annotated[int, Field(ge=0)]  # 0 switches the limit off
+Whole = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+TimedModel = Literal[
+    *("bert-large", "bert-base", "minilm", "tiny", "elmo", "student"),
+    *("student-fast", "student-bf16", "student-int8", "student-onnx", "student-onnx-int8"),
+]
 Precision = Literal["auto", "bfloat16", "float32"]
 Section = dict[str, Any]  # changed settings, which are checked when they are put over the others
 TaskName = Annotated[str, AfterValidator(lambda name: task(name).name)]
@@ -47,7 +51,7 @@ class Checked(BaseModel):
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
-        """Return the settings among ``values``: ``globals()`` after a parameters cell."""
+        """Return the settings among ``values``, such as the ``globals()`` of a notebook, checked."""
         return checked(cls, {name: values[name] for name in cls.model_fields}, "parameters")
 
 
@@ -55,8 +59,8 @@ class DataSettings(Checked):
     """What chapter 01 prepares; ``max_train`` and ``max_dev`` cut a split after a shuffle."""
 
     source: str
-    max_train: CountOrNone
-    max_dev: CountOrNone
+    max_train: Whole
+    max_dev: Whole
 
 
 class TeacherSettings(Checked):
@@ -76,8 +80,8 @@ class TeacherSettings(Checked):
 class TransferSettings(Checked):
     """The three rules of section 3.3, and the labelling by the teacher."""
 
-    n_iter: CountOrNone
-    n_trigram: CountOrNone
+    n_iter: Whole
+    n_trigram: Whole
     p_mask: Share
     p_pos: Share
     p_ng: Share
@@ -96,7 +100,7 @@ class StudentSettings(Checked):
     """The BiLSTM (section 3.1), its objective (3.2) and its training (4.2)."""
 
     vectors: str | Annotated[list[str], Field(min_length=1)]  # one source, or several side by side
-    extra_words: CountOrNone
+    extra_words: Whole
     channels: Literal["random", "static", "tuned", "multichannel"]
     hidden_size: Count
     fc_size: Count
@@ -108,7 +112,7 @@ class StudentSettings(Checked):
     synthetic: Share
     held_out: Annotated[float, Field(ge=0, lt=1)]
     epochs: Count
-    patience: CountOrNone
+    patience: Whole
     batch_size: Count
     lr: Annotated[float, Field(gt=0)]
     schedule: Literal["constant", "linear"]
@@ -124,32 +128,25 @@ class SpeedSettings(Checked):
     batch_size: Count
     batch_sizes: list[Count]
     repeats: Count
-    models: Annotated[list[str], Field(min_length=1)]
+    models: Annotated[list[TimedModel], Field(min_length=1)]
 
 
 class Task(Checked):
-    """One task: its columns, labels, splits and metrics.
-
-    A split of GLUE is a ``file`` in the task's ``folder``, and has a name on the ``hub``.
-    ``data`` is the user's file, folder or set of the hub. ``label`` names the label's column and
-    ``labels`` its values, in the order of the class numbers (none: the training split's, sorted).
-    ``glue_train_rows`` is the size of GLUE's whole training set, 0 for a task of the user's.
-    ``short_rows`` is how many rows without all columns are skipped: GLUE's own QQP has a few.
-    """
+    """One task: its columns, labels, splits and metrics."""
 
     name: str
     title: str
-    folder: str
-    text: Annotated[list[str], Field(min_length=1, max_length=2)]
-    hub_text: list[str] = []
-    label: str
-    labels: Annotated[list[str], Field(min_length=2, max_length=1000)] = []
-    meanings: list[str]
-    splits: dict[str, dict[Literal["file", "hub"], str]] = {}
-    data: str = ""
-    glue_train_rows: int = 0
-    f1: str = ""
-    short_rows: int = 0
+    folder: str  # in GLUE's layout
+    text: Annotated[list[str], Field(min_length=1, max_length=2)]  # the columns of its texts
+    hub_text: list[str] = []  # their names on the hub, where they differ
+    label: str  # the column of its labels
+    labels: Annotated[list[str], Field(min_length=2, max_length=1000)] = []  # none: those of train
+    meanings: list[str]  # of the labels, in words
+    splits: dict[str, dict[Literal["file", "hub"], str]] = {}  # of GLUE: in ``folder``, on the hub
+    data: str = ""  # the user's file, folder or set of the hub
+    glue_train_rows: int = 0  # of GLUE's whole training set; above 0, the task is the paper's
+    f1: str = ""  # the label whose F1 is scored, if any
+    short_rows: int = 0  # so many rows without all columns are skipped: GLUE's own QQP has a few
 
     @model_validator(mode="after")
     def _names_fit(self) -> Self:
@@ -186,13 +183,10 @@ class Task(Checked):
 
 
 class Arm(Checked):
-    """A variant of the method: the settings that it changes, by section.
+    """A variant of the method: the settings that it changes, by section."""
 
-    It is compared with the arm ``against``. No ``tasks`` means every task.
-    """
-
-    tasks: list[TaskName] = []
-    against: str = MAIN
+    tasks: list[TaskName] = []  # none: every task
+    against: str = MAIN  # the arm that it is compared with
     teacher: Section = {}
     transfer_set: Section = {}
     student: Section = {}
@@ -204,9 +198,9 @@ class Arm(Checked):
 
 
 class Ablation(Checked):
-    """The seeds of each arm, and the ``quick`` arms that ``make reproduce`` runs too."""
+    """The seeds of each arm, and the ``quick`` arms that ``make reproduce`` runs with one seed."""
 
-    seeds: Annotated[list[CountOrNone], Field(min_length=1)]
+    seeds: Annotated[list[Whole], Field(min_length=1)]
     quick: list[str]
 
 
@@ -282,8 +276,8 @@ def tasks() -> dict[str, Task]:
         where = f"configs/tasks.yaml{' and TASKS' * bool(data)}, {name}"
         if name in found or not re.fullmatch(NAME, str(name)) or not isinstance(values, dict):
             raise ConfigError(
-                f"{where}: wanted 'name: {{data: file, text: [column], label: column}}' "
-                f"with a new name of small letters, digits and hyphens, got {values!r:.80}"
+                f"{where}: wanted 'name: {{data: file, text: [column], label: column}}', or TASKS with "
+                f"one new name, of small letters, digits and hyphens, got {values!r:.80}"
             )
         filled = {"name": name, "title": name, "folder": name} | values
         filled = {"meanings": filled.get("labels", [])} | filled
@@ -335,7 +329,7 @@ def arm(profile_name: str, name: str, task_name: str = "") -> Arm:
 
 
 def made_by(profile_name: str, arm_name: str, stage: str) -> str:
-    """Return the arm whose ``stage`` an arm uses: itself from its first changed stage on."""
+    """Return the arm that made the ``stage`` of an arm: itself, or ``distilled`` before it changes."""
     changes = arm(profile_name, arm_name).changes
     until = STAGES[: STAGES.index(stage) + 1]
     return arm_name if any(name.replace("-", "_") in changes for name in until) else MAIN
@@ -357,7 +351,7 @@ def settings(profile_name: str, stage: str, task_name: str = "", arm_name: str =
 
 
 def departures(profile_name: str) -> list[str]:
-    """Return one line for each setting of a profile that is not the paper's, arms left out."""
+    """Return a line for each setting that is not the paper's; arms, ablation and speed left out."""
     paper = dict(_leaves(_read("paper.yaml")))
     return [
         f"{key}: {value} (paper.yaml: {paper.get(key, 'not set')})"

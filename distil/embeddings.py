@@ -3,7 +3,7 @@
 A source of vectors is ``random:<width>``, ``packages`` (GloVe 6B, 50 wide), ``pieces:<model>`` (a
 teacher's word pieces), ``someone/name@commit`` (gensim's files on the hub), or a file: word2vec's
 ``.bin``, or text with a word and its numbers per line. The vectors of several sources stand side by
-side. Google News, the paper's, has no a, and, of, to.
+side. The paper's, Google News, lack the words a, and, of, to.
 """
 
 import codecs
@@ -32,10 +32,6 @@ NUMBERS = re.compile(rb"(?i)( [-+]?(\.?\d|nan|inf)\S*)*$")  # at the end of a li
 Sources = str | Sequence[str]  # the setting ``vectors``
 Vocabulary = dict[str, int]  # word -> id, in the order of the ids
 Rows = Iterator[tuple[str, str, Any]]  # a word, its place in the source, numbers of its vector
-
-
-class EmbeddingError(ValueError):
-    """Word vectors cannot be read; the message says what was wanted."""
 
 
 def build_vocabulary(sentences: Iterable[Sequence[str]], extra: Iterable[str] = ()) -> Vocabulary:
@@ -73,7 +69,7 @@ def load_vectors(vectors: Sources, ids: Vocabulary, *, seed: int) -> tuple[torch
         look_up = _piece_means if source.startswith(PIECES) else _look_up
         found = {} if random else look_up(source, words[2:])
         if not (random or found):
-            raise EmbeddingError(f"{source}: it has none of the words; check its language and case")
+            raise ValueError(f"{source}: it has none of the words; check its language and case")
         shape = len(words), int(random[1]) if random else len(next(iter(found.values())))
         table = rng.uniform(-UNKNOWN_RANGE, UNKNOWN_RANGE, shape).astype(np.float32)
         table[PAD] = 0
@@ -92,7 +88,7 @@ def _look_up(source: str, words: Sequence[str]) -> dict[str, np.ndarray]:
                 found[word] = np.asarray_chkfinite(numbers, np.float32)
             except ValueError:
                 message = f"wanted finite numbers after {word!r:.40}; correct or delete them"
-                raise EmbeddingError(f"{source}, {place}: {message}") from None
+                raise ValueError(f"{source}, {place}: {message}") from None
     return found
 
 
@@ -154,7 +150,7 @@ def _text(path: Path) -> Rows:
             word, *numbers = line.rsplit(b" ", width)  # a word of GloVe 840B may hold spaces
             if not 0 < width == len(numbers) or re.search(rb" \S*\d\r", word):  # lines end in CR
                 wanted = f"wanted a word and {width or 'its'} numbers, separated by spaces"
-                raise EmbeddingError(f"{path}, line {number}: {wanted}, got {line[:40]!r}")
+                raise ValueError(f"{path}, line {number}: {wanted}, got {line[:40]!r}")
             yield word.decode(errors="replace"), f"line {number}", numbers
 
 
@@ -163,7 +159,7 @@ def _binary(path: Path) -> Rows:
     with path.open("rb") as stream:
         line = stream.readline(100)  # of another format, the whole file may be one line
         if not (header := re.fullmatch(rb"(\d+) +([1-9]\d*)\s*\n", line)):
-            raise EmbeddingError(f"{path}: wanted a first line 'count width', got {line[:40]!r}")
+            raise ValueError(f"{path}: wanted a first line 'count width', got {line[:40]!r}")
         count, width = map(int, header.groups())
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
             end = len(line)
@@ -171,12 +167,12 @@ def _binary(path: Path) -> Rows:
                 start = data.find(b" ", end) + 1
                 word, end = data[end : start - 1], start + 4 * width
                 if not start or end > len(data):
-                    raise EmbeddingError(f"{path}: ends early, in word {number} of {count}")
+                    raise ValueError(f"{path}: ends early, in word {number} of {count}")
                 word = word.lstrip(b"\n").decode(errors="replace")  # some end a vector by a line
                 yield word, f"word {number}", np.frombuffer(data[start:end], "<f4")
             if data[end : end + 9].strip():
                 wanted = f"wanted {count} words of {width} float32 numbers, but more follows"
-                raise EmbeddingError(f"{path}: {wanted}; call it .txt if it is text")
+                raise ValueError(f"{path}: {wanted}; call it .txt if it is text")
 
 
 def _glove() -> tuple[list[str], np.ndarray]:
@@ -201,7 +197,7 @@ def _hub(source: str) -> tuple[list[str], np.ndarray]:
             raise ValueError(f"{len(words)} words and {len(vectors)} vectors")
         return words, vectors
     except Exception as error:  # a download or a damaged file can fail in any way
-        raise EmbeddingError(
+        raise ValueError(
             f"no word vectors at {source!r:.99} ({str(error)[:99]}): wanted random:<width>, packages, "
             "pieces:<model>, a text or .bin file such as GoogleNews-vectors-negative300.bin, or "
             "gensim's files on the hub, someone/name@commit (HF_ENDPOINT names a mirror, HF_HOME a cache)"

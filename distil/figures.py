@@ -49,7 +49,7 @@ def gains(*all_results: Results) -> Figure:
 
 @plt.rc_context(STYLE)
 def ablation_arms(results: Results) -> Figure:
-    """Draw each arm's difference from its reference, and as a band what is too small to be found.
+    """Draw each arm's difference from its reference; a band marks what one of five tries misses.
 
     Four of five comparisons find a true difference of 2.8 standard errors (Cohen 1988).
     """
@@ -117,8 +117,8 @@ def curves(results: Results) -> Figure:
 def latency(results: Results) -> Figure:
     """Draw SST-2's dev accuracy against the time for one sentence, for each model that was timed.
 
-    The line is the student that asks its teacher where its margin is smallest. A form of the
-    student (int8, ONNX) has what it adds to the one student that chapter 05 tried.
+    The line is the student that asks its teacher where its margin is smallest. A form of the student
+    (int8, ONNX) stands at the students' mean, moved by what chapter 05 measured on one of them.
     """
     (speed,), models = results.runs["", "", "speed"], results.models("sst2")
     (row, *_) = (r for r in report.table(results) if (r["task"], r["split"]) == ("sst2", "dev"))

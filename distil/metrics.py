@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import softmax
 
 
 def evaluate(
@@ -16,7 +15,7 @@ def evaluate(
 
 
 def _counts(predicted: np.ndarray, labels: np.ndarray, positive: int | None) -> np.ndarray:
-    """Return [seeds, 3, N]: whether an answer is right, a true positive, half the positives."""
+    """Return [seeds, 3, N]: for each answer: right, a true positive, (positive + truly positive) / 2."""
     answered, true = predicted == (positive or 0), labels == (positive or 0)
     return np.stack([predicted == labels, answered & true, (answered * 1.0 + true) / 2], axis=1)
 
@@ -59,13 +58,13 @@ def bootstrap(
 
 def interval(draws: np.ndarray) -> tuple[float, float]:
     """Return the two ends of the middle 95% of bootstrap draws [n]."""
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return float(low), float(high)
+    return tuple(np.percentile(draws, [2.5, 97.5]).tolist())
 
 
 def calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int = 10) -> float:
     """Return the mean gap between confidence and accuracy over equal groups, in confidence's order."""
-    sure, right = softmax(logits, axis=1).max(axis=1), logits.argmax(axis=1) == labels
+    sure = 1 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
+    right = logits.argmax(axis=1) == labels
     parts = np.array_split(np.argsort(sure, kind="stable"), bins)
     return float(np.mean([abs(sure[part].mean() - right[part].mean()) for part in parts]))
 
@@ -77,9 +76,9 @@ def margin(logits: np.ndarray) -> np.ndarray:
 
 
 def fallback(student: np.ndarray, teacher: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the accuracy [N + 1] when the teacher answers the k examples of smallest margin.
+    """Return the accuracies [N + 1]; entry k is that of the student with k answers of its teacher.
 
-    The margins are the student's; entry ``k`` of the result runs from 0 (the student alone) to N.
+    The teacher answers the k examples on which the student's margin is smallest.
     """
     mine, others = (logits.argmax(axis=1) == labels for logits in (student, teacher))
     changes = (others.astype(int) - mine)[np.argsort(margin(student), kind="stable")]

@@ -20,10 +20,6 @@ from distil import records
 PACKAGES = Path(os.environ.get("DISTIL_PACKAGES") or records.ARTIFACTS / "packages").expanduser()
 
 
-class PackageError(RuntimeError):
-    """A package file cannot be downloaded or is not the pinned one; the message says what to do."""
-
-
 class PackageFile(NamedTuple):
     """One file and its sha256; the file name says which project and version it is."""
 
@@ -56,12 +52,12 @@ def fetch(file: PackageFile) -> Path:
         try:
             _download(file.filename, path)
         except Exception as error:  # whatever went wrong, the remedies are the same
-            raise PackageError(
+            raise ValueError(
                 f"cannot download {file.filename}: {str(error)[:200]!r}. Check the network (set "
                 "HTTPS_PROXY, or PIP_INDEX_URL for a mirror), or DISTIL_PACKAGES to its folder"
             ) from error
     if (found := records.sha256(path)) != file.sha256:
-        raise PackageError(f"{path} has sha256 {found}, not the pinned one. Delete it; run again")
+        raise ValueError(f"{path} has sha256 {found}, not the pinned one. Delete it; run again")
     return path
 
 
@@ -102,7 +98,7 @@ def extract_folder(pieces: list[tuple], prefix: str, names: tuple, folder: Path)
 
 
 class InertUnpickler(pickle.Unpickler):
-    """Reads a pickle and runs none of its code: an object only keeps what it was ``given``."""
+    """Reads a pickle and runs none of its code: every class becomes one that keeps its arguments."""
 
     class _Inert:
         def __init__(self, *given: Any) -> None:

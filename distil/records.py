@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from distil import config
+from distil import config, metrics
 from distil.config import MAIN, PLAIN, ROOT, Checked
 
 RESULTS = Path(os.environ.get("DISTIL_RESULTS") or ROOT / "results").expanduser().resolve()
@@ -32,7 +32,7 @@ CHAPTERS = "01_data 02_teacher 03_transfer_set 04_student 05_speed 06_results 07
 NOTEBOOKS = {name[3:].replace("_", "-"): name for name in CHAPTERS.split()}  # stage -> chapter
 PAGES = ("results", "ablation")  # chapters that only read records
 PIECES = "pieces:"  # before a model whose word pieces are the vectors
-CARRIERS = ("config", "records")  # modules that only carry values, which are compared themselves
+CARRIERS = ("config", "records")  # a change to these two modules makes no step run again
 Files = Mapping[str, str]  # name -> sha256
 Settings = Checked | Mapping[str, Any]
 Predictions = Mapping[str, tuple[np.ndarray, np.ndarray]]  # split -> logits [N, labels], labels [N]
@@ -179,11 +179,11 @@ class Step:
             kind = "baseline" if self.arm == PLAIN else "distilled"
             role = f"student-{kind}" if self.stage == "student" else self.stage
             record |= {"dataset": data["dataset"], "role": role, "rows": data["rows"]}
+            own = config.arm(self.profile, self.arm).changes.get(self.stage.replace("-", "_"), {})
+            record |= {"changes": as_config(own)}
         record |= {"seed": self.seed, "config": as_config(settings)}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if predictions:
-            from distil import metrics  # here, because scipy takes a second to import
-
             positive, arrays = self.spec.positive, {}
             record["metrics"] = {}
             for split, (logits, labels) in predictions.items():
@@ -251,7 +251,10 @@ def code(stage: str) -> dict[str, str]:
     found, waiting = {}, {chapter.stem: _cells(chapter.read_text(encoding="utf-8"))}
     while waiting:
         name, text = waiting.popitem()
-        tree = ast.parse(text)
+        try:
+            tree = ast.parse(text)
+        except SyntaxError as error:  # such as a magic of IPython
+            raise RecordError(f"{name}: {error}: wanted plain Python in every cell") from None
         found[name] = _tree_digest(tree)
         for other in _imports(tree) - set(found) - set(CARRIERS):
             path = ROOT / "distil" / f"{other.replace('.', '/')}.py"
@@ -282,7 +285,17 @@ def _tree_digest(tree: ast.Module) -> str:
     for node in ast.walk(tree):
         if isinstance(node, kinds) and ast.get_docstring(node):
             node.body = node.body[1:]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:8]
+    return hashlib.sha256(repr(_bare(tree)).encode()).hexdigest()[:8]
+
+
+def _bare(node: Any) -> Any:
+    """Return a syntax tree as nested lists, which are the same in every version of Python."""
+    if isinstance(node, list):
+        return [_bare(one) for one in node]
+    if not isinstance(node, ast.AST):
+        return node
+    fields = [(name, _bare(value)) for name, value in ast.iter_fields(node)]
+    return [type(node).__name__, *(pair for pair in fields if pair[1] not in (None, []))]
 
 
 def evidence(profile: str) -> dict[str, str]:
@@ -322,7 +335,7 @@ def _readable(path: Path) -> Iterator[None]:
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Yield ``<folder>.part``, which may be half made already, and rename it when the block ends.
 
-    A finished folder whose record was never written, or is gone, becomes the half-made one again.
+    If the finished folder is there, its record is not. It is renamed back, and work goes on in it.
     """
     part = folder.with_name(f"{folder.name}.part")
     if folder.exists():

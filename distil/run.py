@@ -1,11 +1,7 @@
 """The graph: says which steps must run and why, and runs each as one chapter under papermill.
 
-    python -m distil.run reproduce --profile offline
-    python -m distil.run plan --profile offline
-    python -m distil.run step teacher --profile offline --task sst2
-
-The record is the state. A step runs when its record is missing or names other settings, inputs or
-code, when its files are gone, or when a step that it reads runs.
+Whether a step is done is read from its record. It runs when the record is missing or names other
+settings, inputs or code, when its files are gone, or when a step that it reads runs.
 """
 
 import argparse
@@ -46,10 +42,10 @@ def graph(profile: str, tasks: Collection[str], seeds: list[int], ablation: bool
     """Return the steps of a profile with what each waits for, the most urgent ones first.
 
     ``seeds`` are those of the plain and the distilled students. With ``ablation`` every arm runs
-    with all its seeds, without it only the quick ones with the first.
+    with all its own seeds, without it only the quick ones, with the first of ``seeds``.
     """
     options, found = config.profile(profile).ablation, {}
-    quick = [] if ablation else [(arm, options.seeds[0]) for arm in options.quick]
+    quick = [] if ablation else [(arm, seeds[0]) for arm in options.quick]
     every = [(arm, seed) for arm in config.arms(profile) for seed in options.seeds if ablation]
     waiting = [
         Step("student", profile, task, arm, seed)
@@ -88,9 +84,12 @@ def reason(step: Step, rebuilt: Collection[Step] = ()) -> str:
         return "no record"
     now, record = settings(step), {"inputs": {}, "code": {}, "outputs": {}} | step.read()
     waits = rebuilt if step.stage in PAGES else step.reads()
+    seeds = {"seed": record.get("seed", 0)}, {"seed": step.seed}
     gone = f"its folder {records.short(step.finished())} is not here"
     return (
-        _difference("{0} {1} -> {2}", record["config"], records.as_config(now))
+        _difference(
+            "{0} {1} -> {2}", record["config"] | seeds[0], records.as_config(now) | seeds[1]
+        )
         or next((f"{before.name} is rebuilt" for before in waits if before in rebuilt), "")
         or _difference("{0} has changed", record["inputs"], step.inputs(now))
         or _difference("code of {0}", record["code"], records.code(step.stage))
@@ -123,7 +122,7 @@ def run_step(step: Step) -> str:
         if text := reason(step):
             _execute(step)
             kept = step.finished()
-            for folder in kept.parent.glob(f"{kept.name[:-8]}*"):
+            for folder in kept.parent.glob(f"{kept.name[:-8]}{'[0-9a-f]' * 8}*"):
                 if folder != kept:
                     shutil.rmtree(folder)
         return text
@@ -172,7 +171,8 @@ def _execute(step: Step) -> None:
 def _kept(step: Step) -> Path:
     """Return where the executed chapter of a step is kept.
 
-    Copies of seed 0 whose data may be passed on go to ``results/``, the rest to ``artifacts/``.
+    Copies of seed 0 go to ``results/`` if they show no rows of a user: chapters 05 to 07, and of
+    public data also the arms distilled and plain. The rest goes to ``artifacts/``.
     """
     public = config.settings(step.profile, "data", step.task).source in ("toy", "packages")
     ours = step.stage in (*PAGES, "speed") or (public and step.arm in ("", MAIN, PLAIN))
@@ -196,10 +196,11 @@ def _publish(step: Step, executed: Any) -> None:
     executed.metadata = {key: executed.metadata[key] for key in ("kernelspec", "language_info")}
     executed.metadata["distil"] = step.read()["git"]
     text = nbformat.writes(executed)
-    names = {os.environ.get("GLUE_DIR") or str(ROOT): "$GLUE_DIR", str(Path.home()): "~"}
-    names |= {str(ARTIFACTS): "artifacts", str(RESULTS): "results", str(ROOT): "."}
-    for folder in sorted(names, key=len, reverse=True):
-        text = text.replace(folder, names[folder])
+    glue = Path(os.environ.get("GLUE_DIR") or ROOT).expanduser().resolve()
+    names = {glue: "$GLUE_DIR", Path.home(): "~", ARTIFACTS: "artifacts", RESULTS: "results"}
+    names |= {ROOT: "."}
+    for folder in sorted(map(str, names), key=len, reverse=True):
+        text = text.replace(folder, names[Path(folder)]) if folder != "/" else text
     away.mkdir(parents=True, exist_ok=True)
     records.write_whole(target, text + "\n")
 
@@ -279,9 +280,9 @@ def _last_line(step: Step) -> str:
 
 def _gpus() -> list[str]:
     """Return the numbers of the GPUs that may be used."""
-    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
-        return visible.split(",")
-    return [path.name.removeprefix("nvidia") for path in sorted(Path("/dev").glob("nvidia[0-9]*"))]
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:  # empty: none of them
+        return [number for number in visible.split(",") if number]
+    return [str(number) for number, _ in enumerate(Path("/dev").glob("nvidia[0-9]*"))]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,7 +13,6 @@ from distil import FILES  # noqa: F401, for chapter 04
 from distil import load as classify  # noqa: F401, for chapter 04
 
 UNKNOWN_RANGE = 0.25  # Kim (2014): words without a vector are drawn from U(-0.25, 0.25)
-MAX_WORDS = 512  # a longer text is cut: its whole batch would be padded to its length
 FROZEN = {"random": [False], "static": [True], "tuned": [False], "multichannel": [True, False]}
 CARD = "---\n{{ card_data }}\n---\nA student of BERT, to be read by `distil.load`.\n"
 SHAPE = {Tensor: (lambda tensor: list(tensor.shape), torch.zeros)}  # config.json has no vectors
@@ -22,13 +21,11 @@ SHAPE = {Tensor: (lambda tensor: list(tensor.shape), torch.zeros)}  # config.jso
 class BiLSTMStudent(nn.Module, PyTorchModelHubMixin, coders=SHAPE, model_card_template=CARD):
     """BiLSTM -> ReLU layer -> logits; a pair is compared as section 3.1 says (Mou et al. 2016).
 
-    Args:
-        embeddings: word vectors [V, D]; row 0 is padding.
-        hidden_size: units per direction; fc_size: units of the ReLU layer, which has dropout.
-        pair: whether an example is two sentences, which one shared BiLSTM reads.
-        channels: ``random`` (drawn, tuned), ``static`` (frozen), ``tuned`` or ``multichannel``
-            (a frozen and a tuned copy of the vectors side by side; Kim 2014).
-        pooling: ``last`` (the paper's: last state of each direction) or ``attention``.
+    ``embeddings`` are word vectors [V, D]; row 0 is padding. ``hidden_size`` is per direction. One
+    shared BiLSTM reads both sentences of a ``pair``. Channels are ``random`` (drawn, tuned),
+    ``static`` (frozen), ``tuned``, or ``multichannel``: a frozen and a tuned copy side by side (Kim
+    2014). Pooling is ``last`` (the paper's: the last state of each direction) or ``attention``.
+    Dropout is on the ReLU layer.
     """
 
     def __init__(
@@ -101,12 +98,6 @@ class BiLSTMStudent(nn.Module, PyTorchModelHubMixin, coders=SHAPE, model_card_te
         """Count all parameters, frozen ones too; the paper's 0.96 M is without embeddings."""
         skipped = set() if embeddings else {id(p) for p in self.channels.parameters()}
         return sum(p.numel() for p in self.parameters() if id(p) not in skipped)
-
-
-def cut(texts: Iterable[str]) -> Iterator[str]:
-    """Yield each prepared text (words joined by spaces), the longest cut to ``MAX_WORDS``."""
-    for text in texts:
-        yield text if text.count(" ") < MAX_WORDS else " ".join(text.split()[:MAX_WORDS])
 
 
 def save(folder: Path, student: BiLSTMStudent, words: Sequence[str], labels: Sequence[str]) -> None:

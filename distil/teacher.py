@@ -36,10 +36,6 @@ Model, Tokenizer = transformers.PreTrainedModel, transformers.PreTrainedTokenize
 Texts = Sequence[Sequence[str]]  # one list of sentences, or two of the same length for pairs
 
 
-class ModelError(RuntimeError):
-    """A model cannot be used, or it computes numbers that are not finite."""
-
-
 def number_format(setting: str) -> str:
     """Return ``bfloat16`` or ``float32``; ``auto`` is bfloat16 where the processor supports it."""
     cpu = torch.cpu.get_capabilities()
@@ -69,7 +65,7 @@ def resolve(model: str, texts: Texts = ()) -> tuple[str, str | None]:
     name, _, revision = model.partition("@")
     if not re.fullmatch(r"[0-9a-f]{40}", revision):
         wanted = "a folder, or user/name@commit of the hub with all 40 digits of a commit"
-        raise ModelError(f"{model:.99}: no such folder; name {wanted}")
+        raise ValueError(f"{model:.99}: no such folder; name {wanted}")
     return name, revision
 
 
@@ -95,7 +91,7 @@ def load(
 ) -> tuple[Model, Tokenizer]:
     """Return a float32 classifier and its tokenizer, from a folder or a hub id.
 
-    Raises ModelError if files are missing, or if it cannot read ``max_length`` word pieces.
+    Raises ValueError if files are missing, or if it cannot read ``max_length`` word pieces.
     """
     transformers.logging.set_verbosity_error()  # we say which weights are new
     transformers.logging.disable_progress_bar()
@@ -117,7 +113,7 @@ def load(
     except Exception as error:  # a model that does not fit fails in many ways
         said = f"cannot use {name!s:.99}: {' '.join(str(error).split()):.250}"
         wanted = "config.json, model.safetensors and a tokenizer, or a hub id (see HF_HOME)"
-        raise ModelError(f"{said}. Give a folder with {wanted}") from error
+        raise ValueError(f"{said}. Give a folder with {wanted}") from error
     if resized:
         print(f"{Path(name).name}: a new output layer; its own is not for {num_labels} labels")
     return model, tokenizer
@@ -204,7 +200,7 @@ def _tune(
     encoded = {name: encode(tokenizer, texts[name], settings.max_length) for name in texts}
     lost = np.mean(np.concatenate(encoded["train"]["input_ids"]) == tokenizer.unk_token_id)
     if lost > 0.3:
-        raise ModelError(f"{name}: its tokenizer lacks {lost:.0%} of the text; take another model")
+        raise ValueError(f"{name}: its tokenizer lacks {lost:.0%} of the text; take another model")
     train, dev = (
         Dataset.from_dict(encoded[name] | {"label": splits[name]["label"][:]}) for name in texts
     )
@@ -250,7 +246,7 @@ def _arguments(
     rows: int, settings: TeacherSettings, rate: float, seed: int, work: Path
 ) -> transformers.TrainingArguments:
     steps = -(-rows // settings.batch_size)
-    every = -(-steps // settings.evals_per_epoch)  # the last evaluation is at the end of the epoch
+    every = -(-steps // settings.evals_per_epoch)  # and once more after the last step
     adamw = {"learning_rate": rate, "optim": "adamw_torch_fused"}
     adamw |= {"warmup_steps": settings.warmup, "weight_decay": settings.weight_decay}
     checkpoints = {"eval_strategy": "steps", "eval_steps": every, "save_steps": every}
@@ -289,7 +285,7 @@ class _Trainer(transformers.Trainer):
 def _finite(values: Any) -> Any:
     if not torch.isfinite(torch.as_tensor(values)).all():
         remedy = "lower learning_rates, set precision to 'float32', or take undamaged weights"
-        raise ModelError(f"a loss or a logit is not finite: {remedy}")
+        raise ValueError(f"a loss or a logit is not finite: {remedy}")
     return values
 
 
@@ -303,10 +299,10 @@ def predict_logits(
     precision: str = "auto",
     progress: bool = True,
 ) -> np.ndarray:
-    """Return float32 logits [N, labels] in the order of ``texts``; the model stays cast.
+    """Return float32 logits [N, labels] in the order of ``texts``.
 
-    Equal examples are sent once, in batches of like length with at most ``token_budget`` tokens.
-    On a CPU a BERT or an MPNet runs as a ``FastBert``.
+    The model is cast and moved in place. Equal examples are sent once, in batches of like length
+    with at most ``token_budget`` tokens. On a CPU a BERT or an MPNet runs as a ``FastBert``.
     """
     examples = list(zip(*texts, strict=True))
     numbers = {example: number for number, example in enumerate(dict.fromkeys(examples))}

@@ -36,13 +36,11 @@ def distillation_loss(
 ) -> Tensor:
     """Return alpha * CE(student, targets) + (1 - alpha) * distance(student, teacher).
 
-    Args:
-        student_logits, teacher_logits: [B, labels]; the teacher's may be None when alpha is 1.
-        targets: [B], gold labels or, for synthetic examples, the teacher's argmax.
-        objective: the distance. ``mse`` is the paper's (section 3.2): the squared difference,
-            summed over the labels. A mean over labels would slow AdaDelta, whose steps depend on
-            the scale of small gradients.
-            ``kl`` is T^2 KL(teacher || student) at temperature T (Hinton et al. 2015, section 2).
+    Logits are [B, labels]. The teacher's may be None when alpha is 1. The targets [B] are gold labels
+    or, for synthetic examples, the teacher's argmax. The distance ``mse`` is the paper's (section
+    3.2): the squared difference, summed over the labels. A mean over labels would slow AdaDelta,
+    whose steps depend on the scale of small gradients. ``kl`` is T^2 KL(teacher || student) at
+    temperature T (Hinton et al. 2015, section 2).
     """
     if (alpha > 0 and targets is None) or (alpha < 1 and teacher_logits is None):
         missing = "targets" if targets is None else "teacher logits"
@@ -122,10 +120,10 @@ def predict(student: BiLSTMStudent, examples: Examples) -> np.ndarray:
 def hold_out(texts: Sequence[str], share: float) -> tuple[np.ndarray, np.ndarray]:
     """Return which rows judge the epochs, and which may not be trained on; both bool [N].
 
-    Most training rows of SST-2 are phrases of other rows. If each row were drawn alone, phrases of
-    one sentence would lie on both sides. So a share of the whole sentences is drawn, the same for
-    every seed: texts that are not a part of another text. They judge, and neither they nor the
-    texts that lie in no other sentence are trained on. For pairs, ``texts`` are the first ones.
+    A share of the whole sentences, which are no part of another text, judges. It is the same for
+    every seed. Neither these sentences are trained on, nor a phrase of which every whole sentence
+    was drawn: most rows of SST-2 are phrases of other rows, and if rows were drawn alone, phrases
+    of one sentence would lie on both sides. For pairs, ``texts`` are the first sentences.
     """
     rows, lengths, wholes = defaultdict(list), defaultdict(set), defaultdict(list)
     for row, text in enumerate(texts):

@@ -1,7 +1,7 @@
 """Cuts sentences into words, in the one way that all parts of the project share, and tags them.
 
 Words are lower-case Treebank words (`do n't`), because GLUE's SST-2 is cut like this and GloVe was
-counted like this. The student reads the words. The teacher reads the same words joined by spaces.
+counted like this. The student reads the words. The teacher reads them as text, with ``n't`` joined to its verb.
 """
 
 import json

@@ -200,13 +200,13 @@ def test_a_student_that_may_not_be_compared_is_left_out_and_named(results, name,
 
 def test_what_has_no_partner_leaves_no_row_and_is_named(results):
     put("distilled", 0.8, stage="teacher", task="mnli")
-    assert report.load("p").left_out == ["mnli: not all of teacher, plain and distilled"]
+    assert report.load("p").left_out == ["mnli: teacher, plain or distilled is missing"]
     put("plain", 0.78, config={"hidden_size": 75})
     assert table() == []
     put("plain", 0.78)
     assert len(table()) == 1
     put("distilled", 0.9, stage="teacher", outputs={"model.safetensors": "retrained"})
-    assert table() == [] and "of the transfer set on record" in report.load("p").left_out[0]
+    assert table() == [] and "the transfer set on record" in report.load("p").left_out[0]
 
 
 def test_verdicts_come_from_test_where_there_is_one(results):
@@ -257,17 +257,12 @@ def test_students_are_compared_at_the_step_where_plain_stopped(results):
     assert report.equal_steps(report.load("p"), "sst2") is None
 
 
-def test_profiles_are_not_mixed_and_runs_of_other_examples_are_not_compared(results):
+def test_profiles_are_not_mixed(results):
     put("plain", 0.78, profile="q")
     path = records.Step("student", "q", "sst2", "plain").path
     path.write_text(path.read_text().replace('"profile": "q"', '"profile": "p"'))
     with pytest.raises(records.RecordError, match=r"q/sst2/plain/.* says it is of p/sst2"):
         report.load("q")
-    path = records.Step("student", "p", "sst2", "plain").path.with_suffix(".npz")
-    arrays = dict(np.load(path))
-    np.savez(path, **arrays | {"dev_labels": 1 - arrays["dev_labels"]})
-    with pytest.raises(records.RecordError, match="p/sst2, plain and distilled: scored on other"):
-        table()
 
 
 SIZES = {"total": 10_563_002, "non_embedding": 963_002}

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 import distil
 from distil import config, records, student, words
-from distil.batching import encode
+from distil.batching import MAX_WORDS, Column, encode
 from distil.student import BiLSTMStudent
 
 ODD = ["M", "Cc", "Cs", "Nl", "No"]  # kinds of characters that `regex` and `re` read differently
@@ -188,11 +188,11 @@ def test_what_is_no_text_and_what_is_no_student_is_one_line(released, monkeypatc
     for name in ("labels.json", "config.json", "vocabulary.json", "student.onnx"):
         whole = (released / name).read_bytes()
         (released / name).write_bytes(whole[: len(whole) // 2] if name < "v" else b"[]")
-        with pytest.raises(ValueError, match=rf"^cannot load the student in .* {name}[^\n]+$"):
+        with pytest.raises(ValueError, match=rf"^cannot load a student from .*{name}.* in [^\n]+$"):
             distil.load(released)
         (released / name).write_bytes(whole)
     (released / "labels.json").unlink()
-    wrong = {"nowhere": "no such folder", None: "no such folder", released: "labels.json missing"}
+    wrong = {"nowhere": "no such folder", None: "no such folder", released: "labels.json"}
     for name, message in wrong.items():
         with pytest.raises(ValueError, match=message):
             distil.load(name)
@@ -200,11 +200,11 @@ def test_what_is_no_text_and_what_is_no_student_is_one_line(released, monkeypatc
 
 def test_a_long_text_is_cut(tmp_path):
     student.save(tmp_path, make(), WORDS, LABELS)
-    whole, model = "good " * student.MAX_WORDS, distil.load(tmp_path)
+    whole, model = "good " * MAX_WORDS, distil.load(tmp_path)
     assert model(whole + "bad " * 9) == model(whole) != model("good " * 9 + "bad")
-    texts = ["", "a b", "w " * (student.MAX_WORDS - 1) + "w", "w " * student.MAX_WORDS + "w"]
-    assert list(student.cut(texts)) == [*texts[:3], texts[2]]
-    assert f"over {student.MAX_WORDS} words" in records.Step("data", "").notebook.read_text("utf-8")
+    texts = ["", "a b", "w " * (MAX_WORDS - 1) + "w", "w " * MAX_WORDS + "w"]
+    assert Column.of(texts, {}).lengths.tolist() == [1, 2, MAX_WORDS, MAX_WORDS]
+    assert f"over {MAX_WORDS} words" in records.Step("data", "").notebook.read_text("utf-8")
 
 
 @pytest.mark.parametrize("runtime, other", [("onnxruntime", "torch"), ("torch", "onnxruntime")])

@@ -44,7 +44,7 @@ def chapters(changes: dict, home: Path) -> dict:
     for stage in list(records.NOTEBOOKS)[:5]:
         task, arm = ("", "") if stage == "speed" else ("sst2", config.MAIN)
         step = records.Step(stage, "smoke", task, "" if stage == "data" else arm)
-        names = run._parameters(step) | changes.get(stage, {})
+        names = run.parameters(step) | changes.get(stage, {})
         if stage == "data" and os.environ.get("GLUE_DIR"):
             names |= {"source": os.environ["GLUE_DIR"], "max_train": 2000, "max_dev": 500}
         began, copy = time.monotonic(), str(home / f"{stage}.ipynb")

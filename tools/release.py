@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 import distil
 from distil import config, records, report, student, words
+from distil.batching import MAX_WORDS
 from distil.speed.onnx import to_onnx
 
 EXAMPLES = ("This is better than I expected.", "I expected this to be worse.")
@@ -89,7 +90,7 @@ def fill(folder: Path) -> None:
         quant_pre_process(folder / distil.ONNX, folder / INT8, skip_symbolic_shape=True)
         # Seven bits: with eight, a processor without VNNI clips sums and answers differently.
         quantize_dynamic(folder / INT8, folder / INT8, reduce_range=True)
-    settings = {"rules": rules(), "max_words": student.MAX_WORDS, "unknown": distil.UNKNOWN}
+    settings = {"rules": rules(), "max_words": MAX_WORDS, "unknown": distil.UNKNOWN}
     (folder / "tokenizer.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
 
 

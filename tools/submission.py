@@ -15,7 +15,6 @@ import numpy as np
 
 from distil import config, data, records, student, train
 from distil.batching import Column, Examples
-from distil.data import DataError
 from distil.words import tokenize
 
 ROWS = {"CoLA": 1_063, "SST-2": 1_821, "MRPC": 1_725, "STS-B": 1_379, "QQP": 390_965}
@@ -37,12 +36,12 @@ def find_source(profile: str, given: str) -> str:
 
 
 def read_test(name: str, source: str) -> list[tuple[str, ...]]:
-    """Return one or two sentences per row of a test set; DataError if it is not GLUE's, whole."""
+    """Return one or two sentences per row of a test set; ValueError if it is not GLUE's, whole."""
     spec, split = config.task(TESTS[name][0]), TESTS[name][1]
     path = Path(source, spec.folder, f"{split}.tsv")
     texts = read_hub(spec, split) if source == "hub" else read_tsv(spec, path)
     if len(texts) != ROWS[name]:
-        raise DataError(f"{path}: wanted GLUE's {ROWS[name]} rows, got {len(texts)}")
+        raise ValueError(f"{path}: wanted GLUE's {ROWS[name]} rows, got {len(texts)}")
     return texts
 
 
@@ -50,13 +49,13 @@ def read_tsv(spec: config.Task, path: Path) -> list[tuple[str, ...]]:
     """Return the sentences of an unlabelled file; no row is skipped, since all later would move."""
     header, *rows = (line.split("\t") for line in data.read_lines(path))
     if missing := [name for name in spec.text if name not in header]:
-        raise DataError(f"{path}, line 1: no column {missing[0]!r}, got {str(header)[:200]}")
+        raise ValueError(f"{path}, line 1: no column {missing[0]!r}, got {str(header)[:200]}")
     places, texts = [header.index(name) for name in spec.text], []
     for number, fields in enumerate(rows, start=2):
         if "".join(fields).strip():
             if not max(places) < len(fields) <= len(header):
                 wanted = f"line {number}: wanted {len(header)} columns, got {len(fields)}"
-                raise DataError(f"{path}, {wanted}: check its tabs")
+                raise ValueError(f"{path}, {wanted}: check its tabs")
             texts.append(tuple(fields[place] for place in places))
     return texts
 
@@ -68,7 +67,7 @@ def read_hub(spec: config.Task, split: str) -> list[tuple[str, ...]]:
         rows = datasets.load_dataset(data.GLUE_REPOSITORY, spec.name, split=split, **where)
     except Exception as error:  # whatever went wrong, the remedies are the same
         reason = " ".join(str(error).split())[:200]
-        raise DataError(f"hub, {spec.name}/{split}: {reason}; --source takes a folder") from error
+        raise ValueError(f"hub, {spec.name}/{split}: {reason}; --source takes a folder") from error
     return list(zip(*(rows[column] for column in spec.hub_text or spec.text), strict=True))
 
 
@@ -76,7 +75,7 @@ def predict(spec: config.Task, folder: Path, texts: list[tuple[str, ...]]) -> li
     """Return the label, as the server spells it, that the student gives to each example."""
     net, ids = student.load(folder)
     words = ([" ".join(tokenize(text)) for text in column] for column in zip(*texts, strict=True))
-    columns = tuple(Column.of(student.cut(column), ids) for column in words)
+    columns = tuple(Column.of(column, ids) for column in words)
     examples = Examples(columns, np.zeros(len(texts), np.int64))
     return [spec.labels[answer] for answer in train.predict(net, examples).argmax(axis=1)]
 
@@ -89,9 +88,9 @@ def build(options: argparse.Namespace) -> dict[str, list[str]]:
         try:
             step = records.Step("student", options.profile, task, options.arm, options.seed)
             ready[name] = config.task(task), step.files(), read_test(name, source)
-        except (DataError, records.RecordError) as error:
+        except ValueError as error:
             if not options.partial:
-                raise DataError(f"{error} (--partial fills {name}.tsv)") from None
+                raise ValueError(f"{error} (--partial fills {name}.tsv)") from None
             print(f"   {name}.tsv is filled with a constant: {error}", flush=True)
     made = {name: [CONSTANTS[name]] * rows for name, rows in ROWS.items()}
     return made | {name: predict(*found) for name, found in ready.items()}
@@ -121,7 +120,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         folder = records.ARTIFACTS / options.profile / "submission"
         write(build(options), folder)
-    except (config.ConfigError, DataError, records.RecordError) as error:
+    except ValueError as error:
         sys.exit(f"error: {error}")
     print(records.short(folder / "submission.zip"))
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 from distil.student import BiLSTMStudent
 
 FORMS = ("float32", "bfloat16", "int8")
-FEW_WORDS = 1024  # up to so many words (both directions) are looked up before the first step
+FEW_WORDS = 1024  # a batch of no more words, both directions counted, is looked up at once
 WORTH_COMPILING = 32  # sentences; with fewer, compiled code checks its inputs for too long
 
 

@@ -2,7 +2,7 @@
 import * as ort from "./student/runtime.mjs";
 import { tokenize } from "./tokenize.mjs";
 
-const UNKNOWN = 1, MAX_WORDS = 512; // as in distil/batching.py and distil/student.py
+const UNKNOWN = 1, MAX_WORDS = 512; // as in distil/batching.py
 
 async function unpack(name) {
   const answer = await fetch(new URL(`student/${name}.gzip`, import.meta.url));
