@@ -127,7 +127,7 @@ def tried(search: dict) -> list[dict[str, str]]:
     """Return the best held-out score of each cheap run, and the dev score of that epoch."""
     lines, base = [], search["runs"][0]["settings"]
     for run in search["runs"]:
-        changes = [f"`{k} = {v}`" for k, v in run["settings"].items() if v != base[k]]
+        changes = [f"`{k} = {v}`" for k, v in run["settings"].items() if v != base.get(k)]
         best = max(range(len(run["dev"])), key=run["held_out"].__getitem__)
         line = {"judge": run["judge"], "changes": ", ".join(changes) or "none: the base"}
         line |= {"seed": str(run["seed"]), "epochs": str(len(run["dev"]))}
