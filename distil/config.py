@@ -25,7 +25,7 @@ Count = Annotated[int, Field(ge=1)]
 Whole = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 TimedModel = Literal[
-    *("bert-large", "bert-base", "minilm", "tiny", "elmo", "student"),
+    *("bert-large", "bert-base", "minilm", "mpnet", "tiny", "elmo", "student"),
     *("student-fast", "student-bf16", "student-int8", "student-onnx", "student-onnx-int8"),
 ]
 Precision = Literal["auto", "bfloat16", "float32"]
