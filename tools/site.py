@@ -53,21 +53,27 @@ def npm(package: str, member: str) -> bytes:
 
 
 def mend(text: str, page: Path) -> str:
-    """Point links to a folder at a page in it, and those of executed copies at the chapters' own."""
+    """Point links to a folder at a page in it, and those of executed copies at the chapters' own.
+
+    A link to what the site does not have, such as ``.github``, becomes its text.
+    """
 
     def better(link: re.Match) -> str:
-        for target in (page.parent / link[1], config.ROOT / "notebooks" / link[1]):
+        for target in (page.parent / link[2], config.ROOT / "notebooks" / link[2]):
             if target.is_dir():
                 found = [
                     p for ext in ("md", "ipynb", "py") for p in sorted(target.rglob(f"*.{ext}"))
                 ]
                 target = found[0] if found else target
+            place = os.path.relpath(target, config.ROOT)
+            if target.is_dir() or (target.exists() and place.startswith(".")):
+                return link[1]
             if target.is_file():
-                return f"]({os.path.relpath(target, page.parent)}"
+                return f"[{link[1]}]({os.path.relpath(target, page.parent)}{link[3]})"
         return link[0]
 
     text = re.sub(r'href="([^":#]+)\.(?:md|ipynb)\b', r'href="\1.html', text)
-    return re.sub(r"\]\(([^)#\s:]+)", better, text)
+    return re.sub(r"\[([^][]*)\]\(([^)#\s:]+)([^)]*)\)", better, text)
 
 
 def adapt(notebook: nbformat.NotebookNode, page: Path) -> nbformat.NotebookNode:
