@@ -124,7 +124,7 @@ def others(results: Results) -> list[dict[str, str]]:
 
 
 def tried(search: dict) -> list[dict[str, str]]:
-    """Return the best held-out score of each cheap run, and the dev score of that epoch."""
+    """Return the best held-out score of each run, its dev score then, and its test score if any."""
     lines, base = [], search["runs"][0]["settings"]
     for run in search["runs"]:
         changes = [f"`{k} = {v}`" for k, v in run["settings"].items() if v != base.get(k)]
@@ -132,6 +132,7 @@ def tried(search: dict) -> list[dict[str, str]]:
         line = {"judge": run["judge"], "changes": ", ".join(changes) or "none: the base"}
         line |= {"seed": str(run["seed"]), "epochs": str(len(run["dev"]))}
         line |= {"held out": f"{run['held_out'][best]:.1f}", "dev then": f"{run['dev'][best]:.1f}"}
+        line["test"] = f"{run['test']:.1f}" if "test" in run else ""
         lines.append(line)
     return lines
 
