@@ -289,9 +289,7 @@ def tasks() -> dict[str, Task]:
 
 def task(name: str) -> Task:
     """Return one task; a ConfigError lists the known ones."""
-    if name not in tasks():
-        known = f"configs/tasks.yaml has {', '.join(tasks())}; or give DATA=, TEXT= and LABEL="
-        raise ConfigError(f"unknown task {name!r}: {known}")
+    _known("task", [name], tasks(), "configs/tasks.yaml, with DATA=, TEXT= and LABEL= if given,")
     return tasks()[name]
 
 
@@ -314,15 +312,11 @@ def _over(base: Any, changes: Any) -> Any:
     return base | {key: _over(base.get(key), value) for key, value in changes.items()}
 
 
-def arms(profile_name: str) -> dict[str, Arm]:
-    """Return the arms of a profile by name: ``distilled``, ``plain``, then those of the ablation."""
-    return profile(profile_name).arms
-
-
 def arm(profile_name: str, name: str, task_name: str = "") -> Arm:
     """Return one arm; a ConfigError if it is unknown or not meant for the task."""
-    _known("arm", [name], arms(profile_name), f"configs/{profile_name}.yaml")
-    found = arms(profile_name)[name]
+    arms = profile(profile_name).arms
+    _known("arm", [name], arms, f"configs/{profile_name}.yaml")
+    found = arms[name]
     if task_name and found.tasks and task_name not in found.tasks:
         raise ConfigError(f"arm {name!r} is for {', '.join(found.tasks)}, got {task_name!r}")
     return found

@@ -71,7 +71,8 @@ def _opened(spec: config.Task, source: str) -> list[tuple[str, str, Rows]]:
             raise ValueError(f"{source}: wanted a split train, got {', '.join(raw)}")
         kept = [name for name in NAMES if name in raw]
         return [(STEMS[n], f"{source}/{n}", _table_rows(spec, raw[n], 1)) for n in kept]
-    home = Path(source) if spec.data else folder(spec.name, source)
+    home = Path(config.TOY if source == "toy" else source).expanduser()
+    home = home if spec.data else home / spec.folder
     if spec.in_paper:
         files = [(name, home / split["file"]) for name, split in spec.splits.items()]
         files = [(name, path) for name, path in files if name in ("train", "dev") or path.exists()]
@@ -101,11 +102,6 @@ def draw_dev(rows: list[tuple]) -> tuple[list[tuple], list[tuple]]:
         random.Random(0).shuffle(keys)
         dev.update(keys[: round(len(keys) / 10) or len(keys) > 1])
     return [row for key, row in keyed if key not in dev], [row for key, row in keyed if key in dev]
-
-
-def folder(task: str, source: str) -> Path:
-    """Return the folder of a task's files, where the source is ``toy`` or a folder."""
-    return Path(config.TOY if source == "toy" else source).expanduser() / config.task(task).folder
 
 
 def dataset_name(task: str, source: str, train_rows: int) -> str:

@@ -37,7 +37,8 @@ def gains(*all_results: Results) -> Figure:
     for row in (row for results in all_results for row in report.table(results)):
         if row["verdict_split"]:
             name, paper = config.task(row["task"]).title, row["paper"]
-            where = f"{row['dataset']}, {row['split']}"
+            name = f"for {name}" if paper and not row["dataset"].startswith("glue") else name
+            where = f"{row['dataset']}, {row['split']}, {report.seeds(row)}"
             label = f"{name}, {row['metric']}, {row['teacher_name']}\n{where}"
             published = paper["distilled"].mean - paper["plain"].mean if paper else None
             lines.append((label, row["gain"], published))
@@ -55,30 +56,32 @@ def ablation_arms(results: Results) -> Figure:
     """
     found = [report.ablation(results, task) for task in results.tasks()]
     found = [rows for rows in found if {row["name"] for row in rows} - set(STUDENTS)]
-    sizes = [len(rows) + 2 for rows in found]
+    sizes = [1.4 * len(rows) + 2 for rows in found]
     shape = {"figsize": (WIDTH, 1 + 0.33 * sum(sizes)), "height_ratios": sizes}
     figure, grid = plt.subplots(len(found), squeeze=False, **shape)
     for axes, rows in zip(grid[:, 0], found, strict=True):
         others = [row for row in rows if row["name"] != config.MAIN]
-        names = [f"{r['name']} - {r['against']} ({len(r['seeds'])})" for r in others]
+        names = [f"{row['name']} minus\n{row['against']}, {report.seeds(row)}" for row in others]
         _forest(axes, [(n, r["gain"], None) for n, r in zip(names, others, strict=True)])
         widths = [np.ptp(row["gain"][1:]) for row in others if row["name"] not in STUDENTS]
         least = 100 * (2.8 * np.median(widths) / (2 * 1.96) + report.MARGIN)
-        axes.axvspan(-least, least, color=INK, alpha=0.15, lw=0)
-        told = f"{rows[0]['dataset']}, {rows[0]['split']}, {rows[0]['examples']:,} examples (seeds)"
-        axes.set_title(f"{told}\nsmallest difference that four of five tries find: {least:.1f}")
-        axes.set_xlabel("difference in points")
+        missed = "a difference that more than one of five tries misses"
+        axes.axvspan(-least, least, color=INK, alpha=0.15, lw=0, label=missed)
+        axes.set_title(
+            f"{rows[0]['dataset']}, {rows[0]['split']}, {rows[0]['examples']:,} examples"
+        )
+        axes.set_xlabel(f"difference in points (grey: up to {least:.1f})")
     return _finish(figure, "Which part of the method does the work?")
 
 
 def _forest(axes: plt.Axes, lines: list[Line]) -> None:
-    """Draw an estimate per line from top to bottom; a full point is clear, an open one is not."""
+    """Draw an estimate per line from top to bottom; a full point is decided, an open one is not."""
     axes.set_yticks(range(len(lines)), [label for label, *_ in lines])
     look = LOOKS["distilled"] | {"ls": "", "ms": 9, "zorder": 3}
     for y, (_, estimate, paper) in enumerate(lines):
         value, low, high = (100 * one for one in estimate)
         unclear = estimate.sign().startswith("undecided")
-        shade = {"mfc": "white", "label": "undecided"} if unclear else {"label": "clear"}
+        shade = {"mfc": "white", "label": "undecided"} if unclear else {"label": "decided"}
         axes.plot([low, high], [y, y], color=look["color"], lw=2)
         axes.plot(value, y, **look | shade)
         if paper is not None:
@@ -97,19 +100,20 @@ def curves(results: Results) -> Figure:
     figure, grid = plt.subplots(len(tasks), figsize=(WIDTH, 1 + 2.3 * len(tasks)), squeeze=False)
     for task, axes in zip(tasks, grid[:, 0], strict=True):
         models, found = results.models(task), report.equal_steps(results, task)
-        title = models["plain"][0].record["dataset"] + "; best within plain's steps" * bool(found)
+        title = models["plain"][0].record["dataset"] + "; at equal steps" * bool(found)
         for name in STUDENTS:
             for run in models[name]:
                 history = 100 * np.array(run.record["history"])
                 steps = run.record["steps"] / len(history) * np.arange(1, len(history) + 1)
                 axes.plot(steps, history, **LOOKS[name] | {"marker": "", "lw": 1.3})
             if found:
-                diamond = {"marker": "D", "ls": "", "ms": 9, "label": None}
+                diamond = {"marker": "D", "ls": "", "ms": 9, "label": f"{name} at equal steps"}
                 axes.plot(found["steps"], 100 * found[name], **LOOKS[name] | diamond)
                 title += f", {name} {100 * found[name]:.1f}"
         teacher = 100 * report.score(models["teacher"], "dev").mean
         axes.axhline(teacher, **LOOKS["teacher"] | {"marker": "", "lw": 2})
-        axes.set(xscale="log", title=title, ylabel="dev accuracy (%)", xlabel="training steps")
+        axes.set(xscale="log", title=title, ylabel="dev accuracy (%)", xlabel="steps (log scale)")
+        axes.margins(y=0.12)
     return _finish(figure, "Better, or only trained for longer?")
 
 

@@ -138,7 +138,7 @@ def load(profile: str) -> Results:
     A RecordError says that a record belongs to another profile or task.
     """
     paper = json.loads((config.ROOT / "results" / "paper.json").read_text("utf-8"))
-    results = Results(profile, config.arms(profile), paper, {})
+    results = Results(profile, config.profile(profile).arms, paper, {})
     for step in _steps(profile):
         record, predictions = step.read(), step.predictions() if step.arm else {}
         if (own := (record["profile"], record.get("task", ""))) != (profile, step.task):
@@ -357,8 +357,12 @@ def place(row: Row) -> str:
     """Return the split of a row, what chose the epoch if another did, and how many seeds it has."""
     split, judge = row["split"].replace("_", ", "), row["chosen_on"].replace("_", "-")
     chosen = f", epoch chosen on {judge}{' train' * (judge != 'dev')}" if judge != split else ""
-    seeds = "one seed" if len(row["seeds"]) == 1 else f"{len(row['seeds'])} seeds"
-    return f"{split}{chosen}, {seeds}"
+    return f"{split}{chosen}, {seeds(row)}"
+
+
+def seeds(row: Row) -> str:
+    """Return how many seeds a row has, in words."""
+    return "one seed" if len(row["seeds"]) == 1 else f"{len(row['seeds'])} seeds"
 
 
 def shown(row: Row) -> dict[str, str]:

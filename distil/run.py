@@ -46,7 +46,9 @@ def graph(profile: str, tasks: Collection[str], seeds: list[int], ablation: bool
     """
     options, found = config.profile(profile).ablation, {}
     quick = [] if ablation else [(arm, seeds[0]) for arm in options.quick]
-    every = [(arm, seed) for arm in config.arms(profile) for seed in options.seeds if ablation]
+    every = [
+        (arm, seed) for arm in config.profile(profile).arms for seed in options.seeds if ablation
+    ]
     waiting = [
         Step("student", profile, task, arm, seed)
         for arm, seed in [*((arm, seed) for arm in (MAIN, PLAIN) for seed in seeds), *quick, *every]

@@ -9,9 +9,6 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from distil import FILES  # noqa: F401, for chapter 04
-from distil import load as classify  # noqa: F401, for chapter 04
-
 UNKNOWN_RANGE = 0.25  # Kim (2014): words without a vector are drawn from U(-0.25, 0.25)
 FROZEN = {"random": [False], "static": [True], "tuned": [False], "multichannel": [True, False]}
 CARD = "---\n{{ card_data }}\n---\nA student of BERT, to be read by `distil.load`.\n"

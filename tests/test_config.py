@@ -34,7 +34,7 @@ for name, keys in SECTIONS.items():
 def use():
     """Read all that the profile ``mine`` says, as a run of every arm does."""
     run.graph("mine", ["sst2"], [0], ablation=True)
-    config.settings("mine", "student", "sst2", list(config.arms("mine"))[-1])
+    config.settings("mine", "student", "sst2", list(config.profile("mine").arms)[-1])
     for section in SECTIONS:
         config.settings("mine", section, "sst2")
 
@@ -64,7 +64,7 @@ def test_a_profile_is_valid_and_holds_only_what_differs_from_the_paper(profile):
     """An arm owns what follows its first change."""
     first = {"distilled": 0, "mpnet": 0, "no-mask": 1, "no-pos": 1, "no-ngram": 1}
     first |= {"trigram": 1, "mixed": 1}
-    for name, arm in config.arms(profile).items():
+    for name, arm in config.profile(profile).arms.items():
         owners = [config.made_by(profile, name, stage) for stage in config.STAGES]
         start = first.get(name, 2)
         assert owners == ["distilled"] * start + [name] * (3 - start), name

@@ -30,7 +30,7 @@ def arms(monkeypatch):
         tasks = [] if name == "plain" else ["sst2"]
         found[name] = config.Arm(tasks=tasks, student=changes)
     found["mine"] = config.Arm(tasks=["sst2"], transfer_set={"p_mask": 0.0})
-    monkeypatch.setattr(config, "arms", lambda profile: found)
+    monkeypatch.setattr(config, "profile", lambda name: SimpleNamespace(arms=found))
 
 
 def put(name, accuracy, seed=0, stage="student", profile="p", task="sst2", splits=("dev",), **more):
@@ -228,7 +228,7 @@ def test_arms_are_judged_on_dev_and_test_where_neither_chose_an_epoch(results):
 
 
 def test_an_arm_has_a_reference_and_one_with_a_teacher_of_its_own_a_row_of_its_own(results):
-    arms = config.arms("p")
+    arms = config.profile("p").arms
     arms["other"] = config.Arm(teacher={"model": "packages-mpnet"})
     arms["mine"] = arms["mine"].model_copy(update={"against": "other"})
     for stage, accuracy in (("teacher", 0.95), ("transfer-set", 0.95), ("student", 0.88)):
@@ -299,7 +299,8 @@ def test_the_gains_figure_plots_the_verdict_rows_beside_the_paper(results):
     assert plotted == pytest.approx(sorted([*ends, 7.0, 4.0]))
     axes = figures.gains(report.load("q"), loaded).axes[0]
     names = [label.get_text() for label in axes.get_yticklabels()]
-    assert names == [f"SST-2, accuracy, MiniLM-L6\n{name}-set, dev" for name in "qp"]
+    wanted = "for SST-2, accuracy, MiniLM-L6\n{}-set, dev, one seed"  # the sets are not GLUE's
+    assert names == [wanted.format(name) for name in "qp"]
     put("distilled", 0.8, stage="teacher", dataset="$0_$9")
     put_students(dataset="$0_$9")
     (figure := figures.gains(report.load("p"))).canvas.draw()

@@ -69,7 +69,7 @@ def test_the_order_of_the_graph_and_an_arm_for_one_task(configs):
             assert stages == {"data", "teacher"}
     assert graph[speed := Step("speed", "smoke")] == {one for one in graph if one.stage in WORK}
     assert graph[Step("results", "smoke")] == {*graph[speed], speed}
-    assert {step.arm for step in graph} == {"", *config.arms("smoke")}
+    assert {step.arm for step in graph} == {"", *config.profile("smoke").arms}
     arm = "arms: {odd: {tasks: [mnli], transfer_set: {n_iter: 2}}}"
     configs("mine", f"{arm}\nablation: {{quick: [odd]}}")
     graph = run.graph("mine", TASKS, [0], ablation=False)
