@@ -8,9 +8,8 @@ import papermill
 from distil import run
 from distil.records import Step
 
-WORK = ["sst2", "distilled"]
-PLACES = {"data": WORK[:1], "teacher": WORK, "transfer-set": WORK, "student": WORK, "speed": []}
-for stage, place in PLACES.items():
+for stage in ("data", "teacher", "transfer-set", "student", "speed"):
+    place = {"data": ["sst2"], "speed": []}.get(stage, ["sst2", "distilled"])
     step = Step(stage, "smoke", *place)
     copy = Path(sys.argv[1]) / step.notebook.name
     papermill.execute_notebook(step.notebook, copy, run.parameters(step), prepare_only=True)

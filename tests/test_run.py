@@ -265,6 +265,12 @@ def test_a_copy_has_no_path_of_the_machine_and_its_outputs_reach_the_chapter(hom
     assert (page.cells[0].execution_count, page.metadata) == (3, own.metadata | ran)
 
 
+def test_the_gpus_are_those_that_the_user_lets_see(monkeypatch):
+    for visible, wanted in (("", []), ("3,5", ["3", "5"])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert run._gpus() == wanted
+
+
 WRONG = {
     "step data --profile nope --task sst2": "error: unknown profile 'nope'",
     "step teacher --profile smoke --task x": "error: unknown task 'x'",
@@ -272,8 +278,8 @@ WRONG = {
     "reproduce --profile smoke --tasks sst2,x": "error: unknown task 'sst2,x'",
     f"plan --tasks {'x' * 999}": "error: unknown task 'xxx",
 }
-WRONG |= dict.fromkeys(["step nope", "step results --profile nope", "plan --seeds x"], "")
-WRONG |= dict.fromkeys(["plan --seeds=", "plan --tasks=", "reproduce --jobs -1"], "")
+EMPTY = ["plan --seeds x", "plan --seeds=", "plan --tasks=", "reproduce --jobs -1"]
+WRONG |= dict.fromkeys(["step nope", "step results --profile nope", *EMPTY], "")
 
 
 @pytest.mark.parametrize("words", WRONG)

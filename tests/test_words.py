@@ -11,8 +11,7 @@ from distil.words import MASK, split_all, to_text, tokenize
 
 def test_tokens_are_lower_case_treebank_words_and_the_teacher_reads_whole_verbs():
     wanted = ["the", '"', "film", '"', "is", "n't", "bad", ",", "it", "'s", "great", "!"]
-    assert tokenize("The \"film\" isn't bad, it's GREAT!") == wanted
-    assert tokenize("") == []
+    assert tokenize("The \"film\" isn't bad, it's GREAT!") == wanted and tokenize("") == []
     for text in ('a " quoted " film .', "it does n't end , but i 'd watch it ...", "so-so ; ok"):
         assert tokenize(text) == text.split() == split_all([text])[0]
     assert tokenize("a\tb\u00a0c\u2003d \u3000 e") == [*"abcde"]

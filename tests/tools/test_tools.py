@@ -11,12 +11,13 @@ import pytest
 
 from distil import config
 
-TOOLS = sorted(path.name for path in (config.ROOT / "tools").glob("*.py"))
 PAGES = [config.ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAGES += [*(config.ROOT / "docs").glob("*.md"), *(config.ROOT / "notebooks").glob("*.ipynb")]
 
 
-@pytest.mark.parametrize("name", [name for name in TOOLS if name != "make_toy.py"])
+@pytest.mark.parametrize(
+    "name", sorted({p.name for p in (config.ROOT / "tools").glob("*.py")} - {"make_toy.py"})
+)
 def test_a_tool_says_what_it_does(name):
     command = [sys.executable, str(config.ROOT / "tools" / name), "--help"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
