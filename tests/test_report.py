@@ -299,8 +299,7 @@ def test_the_gains_figure_plots_the_verdict_rows_beside_the_paper(results):
     assert plotted == pytest.approx(sorted([*ends, 7.0, 4.0]))
     axes = figures.gains(report.load("q"), loaded).axes[0]
     names = [label.get_text() for label in axes.get_yticklabels()]
-    wanted = "for SST-2, accuracy, MiniLM-L6\n{}-set, dev, one seed"  # the sets are not GLUE's
-    assert names == [wanted.format(name) for name in "qp"]
+    assert names == [f"for SST-2, accuracy, MiniLM-L6\n{q}-set, dev, one seed" for q in "qp"]
     put("distilled", 0.8, stage="teacher", dataset="$0_$9")
     put_students(dataset="$0_$9")
     (figure := figures.gains(report.load("p"))).canvas.draw()

@@ -266,6 +266,7 @@ def test_a_copy_has_no_path_of_the_machine_and_its_outputs_reach_the_chapter(hom
 
 
 def test_the_gpus_are_those_that_the_user_lets_see(monkeypatch):
+    monkeypatch.setattr(run.Path, "glob", lambda *_: ["/dev/nvidia0"])
     for visible, wanted in (("", []), ("3,5", ["3", "5"])):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         assert run._gpus() == wanted
