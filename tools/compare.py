@@ -42,8 +42,8 @@ the epochs and the student's seed ({seed}, the best of {seeds}), so {so}.
 {table}
 
 - Scores are in percent. Brackets are 95% intervals over the examples (bootstrap). Macro F1 is the
-  mean over all {classes} labels. "As teacher" is the share of equal answers. ECE is the expected
-  calibration error.
+  mean over the labels that these examples have. "As teacher" is the share of equal answers. ECE is
+  the expected calibration error.
 - ONNX Runtime runs the `.onnx` files, `int8` with weights in bytes. PyTorch runs the other networks.
   The teacher's answers are those that its training left on record.
 - MB are of the weights on disk, and of `fast` forms in memory.
@@ -157,12 +157,18 @@ def speed(answer: Answer, texts: Texts) -> tuple[float, float]:
 def scores(found: dict[str, np.ndarray], gold: np.ndarray, spec: config.Task) -> dict[str, dict]:
     """Return model -> cells: accuracy and F1 with intervals, agreement, and calibration error."""
     answers = {name: one.argmax(axis=1) for name, one in found.items()}
-    stacked, labels = [one[None] for one in answers.values()], range(len(spec.labels))
+    stacked, labels = [one[None] for one in answers.values()], np.unique(gold).tolist()
     draws = {"accuracy": metrics.bootstrap(stacked, gold, "accuracy", 2019)}
-    of_label = [metrics.bootstrap(stacked, gold, "f1", 2019, label) for label in labels]
-    draws["macro F1"] = np.mean(of_label, axis=0)  # one seed: all labels have the same draws
+    drawn = []
+    for label in labels:  # equal seeds: the same examples are drawn for every label
+        always = [np.full_like(one, label) for one in stacked]
+        there = metrics.bootstrap(always, gold, "accuracy", 2019) > 0
+        of_label = metrics.bootstrap(stacked, gold, "f1", 2019, label)
+        drawn.append(np.where(there, of_label, np.nan))  # a draw without the label has no such F1
+    draws["macro F1"] = np.nanmean(drawn, axis=0)
     if spec.f1:
-        draws[f"F1 of {report.as_text(spec.meanings[spec.positive])}"] = of_label[spec.positive]
+        name = f"F1 of {report.as_text(spec.meanings[spec.positive])}"
+        draws[name] = metrics.bootstrap(stacked, gold, "f1", 2019, spec.positive)
     cells = {}
     for column, (name, one) in enumerate(found.items()):
         options = {"average": "macro", "labels": labels, "zero_division": 0}
@@ -251,7 +257,7 @@ def measure(step: records.Step, seeds: int, folder: Path) -> dict[str, Any]:
         row = {"model": titles.get(name, name)} | cells[name] | {"MB": f"{known[name][1]:.3g}"}
         table.append(row | {"ms for one": f"{ms:.2f}", "per second": f"{rate:,.0f}"})
     asked = fallback(pairs, split, (speeds[best][0], speeds[TEACHER][0]))
-    values = {"seeds": seeds, "split": split, "examples": len(gold), "classes": len(spec.labels)}
+    values = {"seeds": seeds, "split": split, "examples": len(gold)}
     values["so"] = "expect a little less on new text" if split == "dev" else "test is new to all"
     values |= {"table": aligned(table), "fallback": aligned(asked)}
     values["folder_of_teacher"] = records.short(by.files())
