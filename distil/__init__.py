@@ -29,10 +29,8 @@ class Classifier:
     def __init__(self, folder: Path, weights: str) -> None:
         try:
             settings, words, self.labels = (_read(folder / name) for name in FILES[1:])
-            if [len(words), len(self.labels)] != [
-                settings["embeddings"][0],
-                settings["num_labels"],
-            ]:
+            sizes = settings["embeddings"][0], settings["num_labels"]
+            if (len(words), len(self.labels)) != sizes:
                 raise ValueError("config.json names another number of words or labels")
             self._words = _tokenizer(folder / "tokenizer.json")
             self._logits = _torch(folder) if weights == TORCH else _onnx(folder / weights)

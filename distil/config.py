@@ -289,7 +289,7 @@ def tasks() -> dict[str, Task]:
 
 def task(name: str) -> Task:
     """Return one task; a ConfigError lists the known ones."""
-    _known("task", [name], tasks(), "configs/tasks.yaml, with DATA=, TEXT= and LABEL= if given,")
+    _known("task", [name], tasks(), "configs/tasks.yaml (DATA=, TEXT= and LABEL= add one)")
     return tasks()[name]
 
 

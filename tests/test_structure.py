@@ -71,7 +71,7 @@ def test_the_house_is_small():
 
 
 def test_the_house_does_not_grow_and_the_rest_is_small():
-    assert len(ROOMS) <= 17 and lines(ROOMS) <= 3671  # today's size, until the target is reached
+    assert len(ROOMS) <= 17 and lines(ROOMS) <= 3669  # today's size, until the target is reached
     assert len(SPEED) <= 4 and lines(SPEED) <= 400
     assert lines([ROOT / "Makefile"]) <= 110
     assert lines((ROOT / "tests").rglob("*.py")) <= 3800
